@@ -65,21 +65,27 @@ impl EventReader {
                         _ => Err(ApiError::Unreadable("a line of more than 16 MiB".into())),
                     };
                 };
-                if let Some(event) = of_line(&line)? {
-                    return Ok(Some(event));
+                if !line.trim_ascii().is_empty() {
+                    return of_line(&line).map(Some);
                 }
             },
         }
     }
 
-    /// The last event of a body that has ended: servers may leave out the end of the last line.
+    /// The last event of a body that has ended: servers may leave out the end of the last line. If
+    /// the line has broken off, there is none, and the next watch has the event.
     ///
     /// # Errors
     /// As `next`.
     pub(super) fn last<T: ProtoObject>(&mut self) -> Result<Option<WatchEvent<T>>, ApiError> {
         match self.encoding {
             Encoding::Protobuf => Ok(None),
-            Encoding::Json => of_line(&self.pieces.take_rest()),
+            Encoding::Json => {
+                let rest = self.pieces.take_rest();
+                let parsed: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(&rest);
+                let is_cut = parsed.is_err_and(|error| error.classify() == Category::Eof);
+                if is_cut { Ok(None) } else { of_line(&rest).map(Some) }
+            }
         }
     }
 
@@ -151,29 +157,27 @@ struct JsonBookmarkMetadata {
     annotations: std::collections::BTreeMap<String, String>,
 }
 
-/// `None` if the line is empty or broken off.
-fn of_line<T: ProtoObject>(line: &[u8]) -> Result<Option<WatchEvent<T>>, ApiError> {
+fn of_line<T: ProtoObject>(line: &[u8]) -> Result<WatchEvent<T>, ApiError> {
     let error = match serde_json::from_slice(line) {
         Ok(JsonEvent::Added(object) | JsonEvent::Modified(object)) => {
-            return Ok(Some(WatchEvent::Applied(object)));
+            return Ok(WatchEvent::Applied(object));
         }
-        Ok(JsonEvent::Deleted(object)) => return Ok(Some(WatchEvent::Deleted(object))),
+        Ok(JsonEvent::Deleted(object)) => return Ok(WatchEvent::Deleted(object)),
         Ok(JsonEvent::Bookmark(JsonBookmark { metadata })) => {
             let ends_list = metadata.annotations.contains_key(ENDS_LIST);
             let resource_version = metadata.resource_version;
-            return Ok(Some(WatchEvent::Bookmark { resource_version, ends_list }));
+            return Ok(WatchEvent::Bookmark { resource_version, ends_list });
         }
         Ok(JsonEvent::Error(failure)) => return Err(ApiError::Status(failure)),
         Err(error) => error,
     };
-    match (error.classify(), serde_json::from_slice::<ServerFailure>(line)) {
-        (Category::Eof, _) => Ok(None),
+    match serde_json::from_slice::<ServerFailure>(line) {
         // A failure that is not wrapped in an event.
-        (_, Ok(failure)) if failure.code != 0 || !failure.message.is_empty() => {
+        Ok(failure) if failure.code != 0 || !failure.message.is_empty() => {
             Err(ApiError::Status(failure))
         }
-        (_, Ok(_)) => Ok(Some(WatchEvent::Unknown)),
-        (_, Err(_)) => Err(ApiError::Unreadable(error.to_string())),
+        Ok(_) => Ok(WatchEvent::Unknown),
+        Err(_) => Err(ApiError::Unreadable(error.to_string())),
     }
 }
 

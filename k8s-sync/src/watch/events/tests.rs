@@ -116,7 +116,10 @@ fn failures_and_unreadable_events() {
     check(Encoding::Json, b"<html>\n", "unreadable response: expected value");
     check(Encoding::Json, b"{\"type\":\"ADDED\",\"object\":{}}", "an event at the end");
     check(Encoding::Json, b"{\"type\":\"ADDED\",\"obj", "nothing");
+    // In the middle, an event would be lost.
+    check(Encoding::Json, b"{\"type\":\"ADDED\",\"obj\n", "unreadable response: EOF");
     check(Encoding::Json, b"\n", "nothing");
+    check(Encoding::Json, b" \r\n ", "nothing");
 }
 
 /// Any change to a recording yields events or an error, never a panic.
