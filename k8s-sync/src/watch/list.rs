@@ -16,6 +16,9 @@ use super::protobuf::{
 };
 use super::request::{ApiBody, ApiError, Encoding};
 
+/// A list in JSON is in memory as a whole. A million Services are less than this.
+const JSON_LEN_MAX: usize = 1 << 30;
+
 /// The length-delimited type of protobuf: the only one in the envelope of a list and in the list.
 const LENGTH_DELIMITED: u64 = 2;
 
@@ -36,12 +39,19 @@ impl<T: ProtoObject> ListReader<T> {
     }
 
     /// The next piece of the body. All objects of the pieces before must have been read.
-    pub(super) fn push(&mut self, piece: Bytes) {
+    ///
+    /// # Errors
+    /// The body is longer than any list.
+    pub(super) fn push(&mut self, piece: Bytes) -> Result<(), ApiError> {
         match self {
             Self::Protobuf(list) => list.pieces.push(piece),
+            Self::Json(body) if body.len() + piece.len() > JSON_LEN_MAX => {
+                return Err(ApiError::Unreadable("a list of more than 1 GiB in JSON".into()));
+            }
             Self::Json(body) => body.extend_from_slice(&piece),
             Self::Read(..) => debug_assert!(false, "a piece after the end of a list"),
         }
+        Ok(())
     }
 
     /// Whether the body is a list, as far as it has arrived. Reads no object.
@@ -108,7 +118,7 @@ pub(super) async fn read_all<T: ProtoObject>(
 ) -> Result<ProtoListMetadata, ApiError> {
     let mut list = ListReader::new(body.encoding, Wanted::default());
     while let Some(piece) = body.piece().await? {
-        list.push(piece);
+        list.push(piece)?;
         while let Some(object) = list.next()? {
             each(object);
         }

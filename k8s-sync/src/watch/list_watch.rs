@@ -241,7 +241,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
             }
             State::Page { body, list, has_ended } => {
                 match body.piece().await? {
-                    Some(piece) => list.push(piece),
+                    Some(piece) => list.push(piece)?,
                     None => {
                         list.end()?;
                         *has_ended = true;

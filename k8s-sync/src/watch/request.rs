@@ -25,10 +25,14 @@ use crate::status::KindStatus;
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Timeout for the head of a list. The API server itself gives up after a minute.
 const LIST_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Timeout between two pieces of a list or an error, which are sent without pauses.
+/// Timeout between two pieces of a list, which are sent without pauses.
 const BODY_SILENCE_MAX: Duration = Duration::from_secs(20);
-/// More of an error's body is not read: it comes from something in front of the API server.
+/// Timeout for the whole body of an error.
+const ERROR_WAIT_MAX: Duration = Duration::from_secs(20);
+/// More of it is not read: it comes from something in front of the API server.
 const ERROR_LEN_MAX: usize = 1 << 20;
+/// More of a small body is not read.
+const SMALL_LEN_MAX: usize = 256 << 20;
 
 /// The accepted formats, best first. A watch in protobuf costs the server half as much as one in
 /// JSON, and CoreDNS uses it too.
@@ -223,6 +227,9 @@ impl ApiBody<'_> {
     pub(super) async fn whole(mut self) -> Result<Vec<u8>, ApiError> {
         let mut body = Vec::new();
         while let Some(piece) = self.piece().await? {
+            if body.len() + piece.len() > SMALL_LEN_MAX {
+                return Err(ApiError::Unreadable("a response of more than 256 MiB".into()));
+            }
             body.extend_from_slice(&piece);
         }
         Ok(body)
@@ -269,17 +276,20 @@ async fn failure(
     status: &KindStatus,
 ) -> Result<ApiError, ApiError> {
     let code = response.status().as_u16();
-    let mut rest = response.into_body();
+    let body = timeout(ERROR_WAIT_MAX, error_body(response.into_body())).await;
+    let body = body.map_err(|_| ApiError::Silent(ERROR_WAIT_MAX))??;
+    tracing::debug!(kind = status.kind().plural(), code, "the API server reports a failure");
+    Ok(ApiError::Status(server_failure(code, encoding, &body)))
+}
+
+async fn error_body(mut rest: Body) -> Result<Vec<u8>, ApiError> {
     let mut body = Vec::new();
     while body.len() < ERROR_LEN_MAX
-        && let Some(frame) = timeout(BODY_SILENCE_MAX, rest.frame())
-            .await
-            .map_err(|_| ApiError::Silent(BODY_SILENCE_MAX))?
+        && let Some(frame) = rest.frame().await
     {
         body.extend_from_slice(&frame?.into_data().unwrap_or_default());
     }
-    tracing::debug!(kind = status.kind().plural(), code, "the API server reports a failure");
-    Ok(ApiError::Status(server_failure(code, encoding, &body)))
+    Ok(body)
 }
 
 /// `code` is the HTTP status, used if the body has none.
@@ -310,7 +320,34 @@ fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use kube::client::DynBody;
+
     use super::*;
+    use crate::raw::Kind;
+    use crate::status::SourceStatus;
+
+    /// An error that never ends is given up, even if it goes on to send something.
+    #[tokio::test(start_paused = true)]
+    async fn an_error_that_never_ends() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let pieces = futures::stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                Some((Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))), ()))
+            });
+            let body = Box::new(StreamBody::new(pieces.boxed())) as Box<DynBody>;
+            Response::builder().status(500).body(body)
+        });
+        let client = Client::new(service, "default");
+        let status = SourceStatus::new(&crate::watch::tests::options());
+        let request = Request::get("/").body(Vec::new()).expect("a request");
+        let began = tokio::time::Instant::now();
+        let failed = send(&client, request, Exchange::Watch, status.kind(Kind::Pod)).await.err();
+        assert!(matches!(failed, Some(ApiError::Silent(_))), "{failed:?}");
+        assert_eq!(began.elapsed(), ERROR_WAIT_MAX);
+    }
 
     #[test]
     fn failures() {

@@ -15,7 +15,7 @@ fn read(
     let mut names = Vec::new();
     let mut note = |service: RawService| names.extend(service.metadata.name.good());
     for piece in body.chunks(piece_len) {
-        list.push(Bytes::copy_from_slice(piece));
+        list.push(Bytes::copy_from_slice(piece))?;
         while let Some(service) = list.next()? {
             note(service);
         }
@@ -57,6 +57,14 @@ fn what_is_no_list_or_breaks_off() {
     }
     check(Encoding::Json, b"{\"metadata\":{}", "EOF");
     check(Encoding::Json, b"{\"kind\":\"Status\"}", "missing field `items`");
+}
+
+#[test]
+fn a_list_of_json_has_an_end() {
+    // The system gives these bytes no memory.
+    let mut list = ListReader::<RawService>::Json(vec![0; JSON_LEN_MAX - 2]);
+    let error = list.push(Bytes::from_static(b"{}}")).expect_err("too long").to_string();
+    assert!(error.contains("more than 1 GiB"), "{error}");
 }
 
 /// Any change to a recording yields objects or an error, never a panic.
