@@ -14,6 +14,7 @@ mod tls;
 mod url;
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,10 +27,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tower::filter::AsyncFilterLayer;
 use tower::limit::{ConcurrencyLimitLayer, RateLimitLayer};
+use tower::util::MapFuture;
 use tower::{BoxError, Service, ServiceBuilder};
 
 pub use tls::Verifier;
@@ -42,6 +45,9 @@ use credentials::Credentials;
 use proxy::{Proxy, ProxyProtocol};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time until a connection can be used: name, TCP, proxy and TLS. A server or balancer that accepts
+/// connections and says nothing must not take the minute that a list may take.
+const ESTABLISH_MAX: Duration = Duration::from_secs(10);
 /// The kernel detects a vanished server after 15 s and three probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -309,6 +315,7 @@ impl Stack<'_> {
             None => tls,
         };
         let connector = tls.enable_http1().wrap_connector(connector);
+        let connector = MapFuture::new(connector, |connecting| Box::pin(established(connecting)));
         let mut http = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
         http.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_MAX);
         // Limits count a request until its response begins, as in CoreDNS: a running watch does not
@@ -329,6 +336,16 @@ impl Stack<'_> {
             .service(http.build::<_, Body>(connector));
         Ok(Client::new(stack, config.default_namespace.as_str()))
     }
+}
+
+/// The connection, if it can be used soon.
+async fn established<T>(
+    connecting: impl Future<Output = Result<T, BoxError>>,
+) -> Result<T, BoxError> {
+    timeout(ESTABLISH_MAX, connecting).await.unwrap_or_else(|_| {
+        let cause = format!("no connection within {ESTABLISH_MAX:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, cause).into())
+    })
 }
 
 async fn authorized(

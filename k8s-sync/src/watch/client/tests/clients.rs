@@ -1,6 +1,12 @@
 //! Clients as they are made: their limits, and their replacement.
 
+use tokio::io::AsyncReadExt;
+
 use super::*;
+use crate::raw::Kind;
+use crate::watch::failure::Diagnosis;
+use crate::watch::recovery::Failure;
+use crate::watch::request::ApiError;
 
 #[test]
 fn qps_and_burst_make_a_rate() {
@@ -96,6 +102,32 @@ fn tasks_that_wait_for_a_client_share_the_result() {
         assert_eq!(ask().await, first, "a later call tries again");
         check_runs(2);
     });
+}
+
+/// A balancer accepts the connection, and nobody is behind it.
+#[tokio::test]
+async fn a_handshake_without_an_end() {
+    let surroundings = Surroundings::new(&[]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let cluster = format!("server: 'https://{address}', insecure-skip-tls-verify: true");
+    let server = kubeconfig_file(&surroundings, &entries(&cluster, "token: t"), None);
+    let status = Arc::new(SourceStatus::new(&crate::watch::tests::options()));
+    let connector = Connector::new(server, |_| unreachable!("no CA"), status);
+    let client = connector.client(None).await.expect("a client").client;
+    let request = Request::get("/version").body(Body::empty()).expect("a request");
+    let sent = tokio::spawn(async move { client.send(request).await });
+    // TLS has begun.
+    let (mut silent, _) = listener.accept().await.expect("a connection");
+    silent.read_u8().await.expect("the first byte of a handshake");
+    tokio::time::pause();
+    tokio::time::advance(ESTABLISH_MAX).await;
+    let waited = timeout(Duration::from_secs(1), sent).await.expect("it ends");
+    let error = waited.expect("no panic").expect_err("no response");
+    let diagnosis = Diagnosis::of(&ApiError::from(error));
+    assert_eq!(diagnosis.failure, Failure::Unreachable);
+    assert!(diagnosis.error.contains("no connection within 10s"), "{}", diagnosis.error);
+    assert!(diagnosis.next_step(Kind::Service).contains("firewalls"));
 }
 
 #[test]
