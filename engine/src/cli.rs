@@ -2,17 +2,20 @@
 //!
 //! Doc comments of fields are the text of `--help`. Invariant: parsing has no effect but `--help`.
 
+pub mod node;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, Parser, Subcommand};
 use domain::base::iana::Rtype;
 
 use crate::corefile::value::duration;
-use crate::limits::{BUSY_POLL_MAX, CPU_COUNT_MAX, INTERFACE_NAME_LEN_MAX};
+use crate::limits::{BUSY_POLL_MAX, CPU_COUNT_MAX};
+use node::NodeOptions;
 
 /// A Kubernetes cluster's DNS server.
 ///
@@ -111,65 +114,6 @@ pub struct Cli {
 
     #[command(flatten)]
     pub node: NodeOptions,
-}
-
-/// Node mode: the flags of NodeLocal DNSCache's node-cache.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Node mode: a server on every node")]
-pub struct NodeOptions {
-    /// Addresses that this process adds to its node, such as 169.254.20.10,10.96.0.10. It turns
-    /// node mode on. What it answers there is said by `bind` in the Corefile.
-    #[arg(long = "localip", value_name = "IP,…", value_delimiter = ',', value_parser = parse_ip)]
-    pub local_ips: Vec<IpAddr>,
-
-    /// Interface that gets the addresses. It is made if it is missing, and removed by the last
-    /// process that uses it.
-    #[arg(
-        long = "interfacename",
-        value_name = "NAME",
-        default_value = "nodelocaldns",
-        value_parser = parse_interface_name
-    )]
-    pub interface_name: String,
-
-    /// Add the addresses to the interface.
-    #[arg(
-        long = "setupinterface",
-        value_name = BOOL,
-        default_value = "true"
-    )]
-    pub has_interface: bool,
-
-    /// Keep DNS at the addresses out of connection tracking, with rules of nftables that end with
-    /// the process.
-    #[arg(
-        long = "setupiptables",
-        value_name = BOOL,
-        default_value = "true"
-    )]
-    pub has_rules: bool,
-
-    /// Leave the interface at the end.
-    #[arg(
-        long = "skipteardown",
-        value_name = BOOL,
-        default_value = "false",
-        hide_default_value = true
-    )]
-    pub skips_take_down: bool,
-
-    /// Seconds between two checks of the interface.
-    #[arg(
-        long = "syncinterval",
-        value_name = "SECONDS",
-        default_value = "60",
-        value_parser = parse_seconds
-    )]
-    pub sync_interval: Duration,
-
-    /// Port of `health`, which is kept out of connection tracking too.
-    #[arg(long = "health-port", value_name = "PORT", default_value_t = 8080)]
-    pub health_port: u16,
 }
 
 /// What to do instead of serving DNS.
@@ -383,36 +327,6 @@ fn parse_bool(text: &str) -> Result<bool, String> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("expected true or false".into()),
-    }
-}
-
-/// One that a node can have: no other machine sends to it, or all do.
-fn parse_ip(text: &str) -> Result<IpAddr, String> {
-    match text.trim().parse::<IpAddr>() {
-        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
-            Err("expected an address of one machine".into())
-        }
-        Ok(ip) => Ok(ip),
-        Err(_) => Err("expected IP addresses with commas between them".into()),
-    }
-}
-
-/// The kernel's rules for names: `dev_valid_name`.
-fn parse_interface_name(text: &str) -> Result<String, String> {
-    let is_valid = (1..=INTERFACE_NAME_LEN_MAX).contains(&text.len())
-        && ![".", ".."].contains(&text)
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
-    if is_valid {
-        Ok(text.to_owned())
-    } else {
-        Err("expected at most 15 letters and digits".into())
-    }
-}
-
-fn parse_seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<u32>() {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
-        _ => Err("expected a number of seconds".into()),
     }
 }
 

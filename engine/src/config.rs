@@ -51,6 +51,8 @@ pub fn load(path: &Path, default_port: u16) -> Result<Config, Report> {
 pub(crate) enum NamedBy {
     /// `-conf`
     Flag,
+    /// `-basecorefile`
+    BaseFlag,
     /// `ringdns check PATH`
     Check,
 }
@@ -64,6 +66,9 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error, named_by: NamedBy) -> R
         }
         (io::ErrorKind::PermissionDenied, _) => {
             format!("the user of this process may not read it: `ls -l {}`", path.display())
+        }
+        (_, NamedBy::BaseFlag) => {
+            "`-basecorefile FILE` names the base Corefile; in a pod, see `volumeMounts`".to_owned()
         }
         _ if path.is_dir() => {
             format!("name the file in it: `-conf {}`", path.join("Corefile").display())
@@ -102,6 +107,23 @@ pub(crate) fn read(
     let mut stream = Stream::new(name, path, text, surroundings);
     let parsed = parser::blocks(&mut stream);
     compile(name, path, stream, parsed, surroundings)
+}
+
+/// Reads `text`, which was rendered from the file `path`, with mistakes that are known already.
+///
+/// # Errors
+/// These and the other mistakes in it.
+pub(crate) fn read_rendered(
+    path: &Path,
+    text: &str,
+    known: Vec<Mistake>,
+    surroundings: &Surroundings<'_>,
+) -> Result<Config, Report> {
+    let name = path.display().to_string();
+    let mut stream = Stream::new(&name, Some(path), text, surroundings);
+    known.into_iter().for_each(|mistake| stream.mistakes.push(mistake));
+    let parsed = parser::blocks(&mut stream);
+    compile(&name, Some(path), stream, parsed, surroundings)
 }
 
 /// Reads a key of a ConfigMap, which may import others of its keys. Also returns those that it

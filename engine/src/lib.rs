@@ -52,6 +52,8 @@ pub mod steering;
 
 pub mod check;
 
+pub mod base_corefile;
+
 pub mod config;
 
 pub mod lint;

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use engine::admin::Readiness;
+use engine::admin::{Admin, Readiness};
 use engine::answer::exit::Reports;
 use engine::cli::{Cli, Command};
 use engine::fleet::{Fleet, FleetSettings};
@@ -32,7 +32,6 @@ use control::query_log::QueryLog;
 use control::restarts::Restarts;
 use control::server::Server;
 use control::signals::Signals;
-use control::slow::CorefileSource;
 use control::{
     Control, checking, conversion, endpoints, explaining, log, output, slow, start as start_up,
     supervision,
@@ -105,10 +104,8 @@ fn serve(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<()> {
 }
 
 async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
-    let (path, is_example) = start_up::corefile(cli)?;
-    let (source, config) = CorefileSource::first(path, cli.dns_port).await?;
-    let config = config.map_err(|report| anyhow::anyhow!("{}", start_up::shown(&report)))?;
-    start_up::log_warnings(&config.warnings);
+    let (origin, is_example) = start_up::corefile(cli)?;
+    let (source, config) = start_up::load(origin, cli.dns_port).await?;
 
     let backend = start_up::backend(cli.io)?;
     let busy_poll = cli.busy_poll.unwrap_or_default();
@@ -134,7 +131,9 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     // Hosts and zone files, and host names of upstreams, are read before the sockets open too.
     readiness.wait_for(SOCKETS, OF_DNS, "open once all files have been read");
     let claim = if cli.take_over { PortClaim::TakeOver } else { PortClaim::Alone };
-    let admin = endpoints::bind(&config, &metrics, &readiness, claim).await?;
+    let endpoints = endpoints::of(&config, cli.node.metrics_address);
+    let admin =
+        Admin::bind(&endpoints, Arc::clone(&metrics), Arc::clone(&readiness), claim).await?;
     endpoints::publish_facts(&metrics, &config);
     supervision::start(&fleet, &readiness, &metrics);
 
@@ -178,6 +177,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         placement: Placement::new(cores.into_iter().zip(shard_metrics)),
         balance_at: None,
         parts: Vec::new(),
+        metrics_address: cli.node.metrics_address,
         node,
     })
 }

@@ -3,63 +3,39 @@
 
 #[path = "rig/child.rs"]
 mod child;
-mod rig;
+#[path = "rig/namespace.rs"]
+mod namespace;
+#[path = "rig/query.rs"]
+mod query;
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use child::TestChild;
+use namespace::{enter, in_namespace};
 use netlink_bindings::nftables::{self, Nfgenmsg};
 use netlink_socket2::NetlinkSocket;
-use rig::query::{ID, is_response, query};
+use query::{ID, is_response, query};
 use rustix::process::Signal;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tempfile::TempDir;
 
 /// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 const ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10)), 53);
 
-/// Runs in a new namespace, or prints a note if there cannot be one.
-fn in_namespace(run: impl FnOnce(&Path) + Send) {
-    let probe = Command::new("unshare").args(["--net", "ip", "link"]).output();
-    if !probe.as_ref().is_ok_and(|probe| probe.status.success()) {
-        eprintln!(
-            "!!! SKIPPED: no network namespace can be made here ({probe:?}): run this test as \
-             root, with `unshare` and `ip`"
+/// Writes the Corefile, then runs in a new namespace.
+fn in_node(run: impl FnOnce(&Path) + Send) {
+    in_namespace(|folder| {
+        let ip = ADDRESS.ip();
+        let corefile = format!(
+            ".:53 {{\n    bind {ip}\n    health {ip}:8080\n    ready {ip}:8181\n    whoami\n}}\n"
         );
-        return;
-    }
-    let up = "ip link set lo up && echo up && exec sleep 120";
-    let holder = Command::new("unshare")
-        .args(["--net", "sh", "-c", up])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut holder = TestChild(holder);
-    let mut line = [0; 3];
-    let said = holder.stdout.take().unwrap();
-    std::io::Read::read_exact(&mut { said }, &mut line).unwrap();
-    let namespace = File::open(format!("/proc/{}/ns/net", holder.id())).unwrap();
-    let folder = TempDir::new().unwrap();
-    let ip = ADDRESS.ip();
-    let corefile = format!(
-        ".:53 {{\n    bind {ip}\n    health {ip}:8080\n    ready {ip}:8181\n    whoami\n}}\n"
-    );
-    fs::write(folder.path().join("Corefile"), corefile).unwrap();
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            let kind = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(namespace.as_fd(), kind).unwrap();
-            run(folder.path());
-        });
-        inside.join().unwrap();
+        fs::write(folder.join("Corefile"), corefile).unwrap();
+        run(folder);
     });
 }
 
@@ -122,7 +98,7 @@ fn untracked_counts() -> Vec<u64> {
 
 #[test]
 fn addresses_and_rules_last_as_long_as_they_are_needed() {
-    in_namespace(|folder| {
+    in_node(|folder| {
         assert!(!has_address());
         let mut killed = serve(folder, "killed");
         assert!(is_answered() && has_address());
@@ -147,14 +123,13 @@ fn addresses_and_rules_last_as_long_as_they_are_needed() {
 
 #[test]
 fn one_process_hands_over_to_the_next_without_a_lost_query() {
-    in_namespace(|folder| {
+    in_node(|folder| {
         let mut old = serve(folder, "old");
         let is_over = AtomicBool::new(false);
         let namespace = File::open("/proc/thread-self/ns/net").unwrap();
         let (asked, lost) = std::thread::scope(|scope| {
             let client = scope.spawn(|| {
-                let kind = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+                enter(&namespace);
                 let (mut asked, mut lost) = (0_u32, 0_u32);
                 let began = Instant::now();
                 while !is_over.load(Ordering::Relaxed) && began.elapsed() < 3 * PATIENCE {

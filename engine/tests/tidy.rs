@@ -25,7 +25,7 @@ const ENGINE_LAYERS: [&[&str]; 20] = [
     &["forward", "admin", "steering"],
     &["plugin"],
     &["lint"],
-    &["config"],
+    &["config", "base_corefile"],
     &["check"],
     &["plan"],
     &["answer"],

@@ -1,14 +1,13 @@
 //! The Corefile's HTTP endpoints and plugins, as `admin` and `metrics` need them.
 //!
-//! Invariant: everything here follows from the Corefile alone.
+//! Invariant: everything here follows from the Corefile, but the flag `-metrics-listen-address`.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 
 use domain::base::name::Name as DomainName;
-use engine::admin::{Admin, BindError, Endpoint, EndpointKind, Monitor, Readiness};
+use engine::admin::{Endpoint, EndpointKind, Monitor};
 use engine::config::Config;
 use engine::corefile::value::key::{Key, Scheme};
-use engine::io::socket::PortClaim;
 use engine::metrics::served::BlockFacts;
 use engine::metrics::{EnabledPlugin, Metrics};
 use engine::plugin::ServerBlock;
@@ -17,9 +16,14 @@ use engine::plugin::pprof::Pprof;
 use engine::plugin::prometheus::Prometheus;
 use engine::plugin::ready::Ready;
 
-/// The endpoints of all blocks.
-pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
-    let mut endpoints = Vec::new();
+/// The endpoints of all blocks, and that of `-metrics-listen-address`.
+pub(crate) fn of(config: &Config, metrics_address: Option<SocketAddr>) -> Vec<Endpoint> {
+    let of_flag = |address: SocketAddr| Endpoint {
+        plugin: EndpointKind::Prometheus,
+        address: address.to_string(),
+        place: "-metrics-listen-address".to_owned(),
+    };
+    let mut endpoints: Vec<_> = metrics_address.map(of_flag).into_iter().collect();
     for block in &config.blocks {
         let health =
             block.line::<Health>().map(|one| (EndpointKind::Health, &one.address, &one.place));
@@ -39,19 +43,6 @@ pub(crate) fn of(config: &Config) -> Vec<Endpoint> {
         }
     }
     endpoints
-}
-
-/// Listens on all of them.
-///
-/// # Errors
-/// The first one that cannot listen.
-pub(crate) async fn bind(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    readiness: &Arc<Readiness>,
-    claim: PortClaim,
-) -> Result<Admin, BindError> {
-    Admin::bind(&of(config), Arc::clone(metrics), Arc::clone(readiness), claim).await
 }
 
 /// How `/ready` treats plugins that were ready once: the first `ready` line decides.

@@ -61,8 +61,8 @@ fn here(cli: &Cli, options: &ExplainOptions) -> anyhow::Result<String> {
     let runtime = runtime.context("cannot start a runtime")?;
     let explained = runtime.block_on(async {
         let conf = options.conf.clone().or_else(|| cli.conf.clone());
-        let (path, _) = start::corefile(&Cli { conf, ..cli.clone() })?;
-        let (_, config) = CorefileSource::first(path, cli.dns_port).await?;
+        let (origin, _) = start::corefile(&Cli { conf, ..cli.clone() })?;
+        let (_, config) = CorefileSource::first(origin, cli.dns_port).await?;
         let config = config.map_err(|report| anyhow::anyhow!("{}", start::shown(&report)))?;
         let server = unserved(&config).await?;
         Explainer::new(&server, &config).explain(options).await

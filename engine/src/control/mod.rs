@@ -3,6 +3,7 @@
 //! It runs on the main thread. Invariant: nothing here stops answers that the server already gives;
 //! after a failed reload everything stays as it was.
 
+mod base;
 pub(crate) mod checking;
 pub(crate) mod conversion;
 pub(crate) mod endpoints;
@@ -36,6 +37,7 @@ mod zones;
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +52,7 @@ use k8s_sync::folders::FolderWatcher;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
+use base::BASE_CHECK_EVERY;
 use error_log::ErrorLog;
 use explaining::{Explainer, remote};
 use external::ExternalFeed;
@@ -101,6 +104,8 @@ pub(crate) struct Control {
     pub(crate) balance_at: Option<Instant>,
     /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
+    /// `-metrics-listen-address`.
+    pub(crate) metrics_address: Option<SocketAddr>,
     /// Last, so that it is taken down after everything else has ended.
     pub(crate) node: Option<NodeMode>,
 }
@@ -129,6 +134,7 @@ impl Control {
     /// # Errors
     /// An upstream of a block with `loop fatal` loops.
     pub(crate) async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
+        self.log_base();
         let mut reload_at = self.watch_folders();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -210,7 +216,10 @@ impl Control {
     }
 
     fn next_reload(&self) -> Option<Instant> {
-        let reload = self.config.blocks.iter().find_map(|block| block.line::<Reload>())?;
+        let reload = self.config.blocks.iter().find_map(|block| block.line::<Reload>());
+        let Some(reload) = reload else {
+            return self.follows_base().then(|| Instant::now() + BASE_CHECK_EVERY);
+        };
         // Spread over the interval ± jitter/2, so that replicas do not reload at once.
         let jitter_ms = reload.jitter.as_millis() as u64;
         let offset_ms = if jitter_ms == 0 { 0 } else { random_u64() % jitter_ms };
@@ -218,11 +227,12 @@ impl Control {
         Some(Instant::now() + interval.saturating_sub(reload.jitter / 2))
     }
 
-    /// Watches the folders that the running Corefile came from, if it has `reload`. Returns when it
-    /// is read again without a sign of a change: at once if it may have changed between its
+    /// Watches the folders that the running Corefile came from, if it is to be followed. Returns
+    /// when it is read again without a sign of a change: at once if it may have changed between its
     /// reading and the watch.
     fn watch_folders(&mut self) -> Option<Instant> {
-        let reloads = self.config.blocks.iter().any(|block| block.line::<Reload>().is_some());
+        let reloads = self.config.blocks.iter().any(|block| block.line::<Reload>().is_some())
+            || self.follows_base();
         let Config { files, folders, .. } = &self.config;
         let folders = files.iter().filter_map(|file| folder_of(file)).chain(folders.clone());
         let folders = if reloads { folders.collect() } else { BTreeSet::new() };
@@ -236,7 +246,9 @@ impl Control {
         if is_requested {
             tracing::info!("SIGUSR1: Reloading");
         }
-        let failure = match self.source.reread().await {
+        let reread = self.source.reread().await;
+        self.log_base();
+        let failure = match reread {
             Reread::Read(next) if next.digest == self.config.digest => {
                 self.last_failure = None;
                 if is_requested {
@@ -269,6 +281,7 @@ impl Control {
             Reread::Failed(failure) => failure,
         };
         self.metrics.reload_failed();
+        self.count_base_failure();
         if is_requested || self.last_failure.as_ref() != Some(&failure) {
             tracing::error!(
                 "plugin/reload: cannot load the Corefile; still serving the last one:\n{failure}"
@@ -282,10 +295,11 @@ impl Control {
         let began = std::time::Instant::now();
         self.queries.open_for(&next);
         // Endpoints are bound first, before anything else changes, and restored if the rest fails.
-        self.admin.rebind(&endpoints::of(&next)).await?;
+        self.admin.rebind(&endpoints::of(&next, self.metrics_address)).await?;
         self.errors.log_waiting(std::time::Instant::now());
         if let Err(error) = self.server.apply(&next).await {
-            let _ = self.admin.rebind(&endpoints::of(&self.config)).await;
+            let endpoints = endpoints::of(&self.config, self.metrics_address);
+            let _ = self.admin.rebind(&endpoints).await;
             return Err(error);
         }
         self.server.reload_files(began);

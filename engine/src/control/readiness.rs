@@ -29,6 +29,7 @@ impl Control {
         let of_files = self.file_failure.iter().map(|failure| {
             format!("the last files of upstreams and of `tls` are still used: {failure}")
         });
+        let of_base = self.base_note().into_iter();
         let late = self.server.late_upstream_file().into_iter();
         let hosts = self.server.hosts().map(HostsFeed::facts);
         let of_hosts = hosts.filter_map(|hosts| Some(format!("hosts: {}", hosts.problem?)));
@@ -38,7 +39,8 @@ impl Control {
         let of_loops = loops.iter().map(|message| format!("loop: {message}"));
         let of_snapshots = self.server.syncs().flat_map(KubernetesFeed::snapshot_notes);
         let of_tables = of_snapshots.chain(of_hosts).chain(of_zones);
-        self.readiness.note(failure.chain(of_files).chain(late).chain(of_loops).chain(of_tables));
+        let of_files = failure.chain(of_base).chain(of_files).chain(late);
+        self.readiness.note(of_files.chain(of_loops).chain(of_tables));
     }
 }
 

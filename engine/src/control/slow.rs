@@ -7,6 +7,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::base_corefile::{BaseCorefile, KubeDnsState, RenderedCorefile};
 use engine::config::{self, Config};
 use engine::corefile::{self, Report, Surroundings};
 use engine::limits::{FILE_TIMEOUT, PIDFILE_REMOVAL_TIMEOUT};
@@ -19,12 +20,42 @@ pub(crate) const STDIN: &str = "/dev/stdin";
 /// The path that stands for no file: what CoreDNS serves without a Corefile is served.
 pub(crate) const NO_FILE: &str = "";
 
+/// Where the Corefile comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum CorefileOrigin {
+    File(PathBuf),
+    Base(BaseCorefile),
+}
+
+impl CorefileOrigin {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Base(base) => base.path(),
+        }
+    }
+
+    /// `last` is what kube-dns's ConfigMap adds so far.
+    fn load(&self, default_port: u16, last: &KubeDnsState) -> RenderedCorefile {
+        match self {
+            Self::File(path) => RenderedCorefile {
+                config: load(path, default_port),
+                kube_dns: KubeDnsState::default(),
+            },
+            Self::Base(base) => base.load(last, &Surroundings::of_process(default_port)),
+        }
+    }
+}
+
 /// The Corefile's file.
 pub(crate) struct CorefileSource {
-    path: PathBuf,
+    origin: CorefileOrigin,
     default_port: u16,
+    kube_dns: KubeDnsState,
+    /// What the log says of it.
+    pub(crate) logged_kube_dns: Option<KubeDnsState>,
     /// A read that has not finished. There is never a second one.
-    reading: Option<JoinHandle<Reread>>,
+    reading: Option<JoinHandle<(Reread, KubeDnsState)>>,
 }
 
 /// The result of reading the Corefile again.
@@ -42,12 +73,14 @@ impl CorefileSource {
     /// # Errors
     /// The mistakes in it, or why it cannot be read.
     pub(crate) async fn first(
-        path: PathBuf,
+        origin: CorefileOrigin,
         default_port: u16,
     ) -> anyhow::Result<(Self, Result<Config, Report>)> {
-        let source = path.clone();
-        let config = spawn_blocking(move || load(&source, default_port)).await?;
-        Ok((Self { path, default_port, reading: None }, config))
+        let first = origin.clone();
+        let load = move || first.load(default_port, &KubeDnsState::default());
+        let RenderedCorefile { config, kube_dns } = spawn_blocking(load).await?;
+        let source = Self { origin, default_port, kube_dns, logged_kube_dns: None, reading: None };
+        Ok((source, config))
     }
 
     pub(crate) async fn reread(&mut self) -> Reread {
@@ -56,14 +89,16 @@ impl CorefileSource {
         // A read that hangs is not waited for again.
         let patience = if self.reading.is_some() { Duration::ZERO } else { FILE_TIMEOUT };
         let reading = self.reading.get_or_insert_with(|| {
-            let (path, default_port) = (self.path.clone(), self.default_port);
+            let (origin, default_port) = (self.origin.clone(), self.default_port);
+            let last = self.kube_dns.clone();
             spawn_blocking(move || {
-                if is_read_once(&path) {
-                    return Reread::Unrepeatable;
+                if is_read_once(origin.path()) {
+                    return (Reread::Unrepeatable, last);
                 }
-                match load(&path, default_port) {
-                    Ok(config) => Reread::Read(Box::new(config)),
-                    Err(report) => Reread::Failed(report.to_string()),
+                let RenderedCorefile { config, kube_dns } = origin.load(default_port, &last);
+                match config {
+                    Ok(config) => (Reread::Read(Box::new(config)), kube_dns),
+                    Err(report) => (Reread::Failed(report.to_string()), kube_dns),
                 }
             })
         });
@@ -71,11 +106,30 @@ impl CorefileSource {
             return Reread::Failed(format!(
                 "open {}: it or a file that it imports was not read within {FILE_TIMEOUT:?}: is it \
                  on a file system that hangs, or a pipe that nobody writes to?",
-                self.path.display()
+                self.origin.path().display()
             ));
         };
         self.reading = None;
-        read.unwrap_or_else(|error| Reread::Failed(format!("read the Corefile: {error}")))
+        match read {
+            Ok((reread, kube_dns)) => {
+                self.kube_dns = kube_dns;
+                reread
+            }
+            Err(error) => Reread::Failed(format!("read the Corefile: {error}")),
+        }
+    }
+
+    /// What kube-dns's ConfigMap adds.
+    pub(crate) fn kube_dns(&self) -> &KubeDnsState {
+        &self.kube_dns
+    }
+
+    /// The base Corefile of node mode.
+    pub(crate) fn base(&self) -> Option<&BaseCorefile> {
+        match &self.origin {
+            CorefileOrigin::File(_) => None,
+            CorefileOrigin::Base(base) => Some(base),
+        }
     }
 }
 

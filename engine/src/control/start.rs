@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use core_affinity::CoreId;
+use engine::base_corefile::BaseCorefile;
 use engine::cli::{Cli, Cores, Io, LogFormat};
 use engine::config::Config;
 use engine::corefile::value::key::Scheme;
@@ -24,18 +25,26 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use super::endpoints::zone_text;
 use super::log::{self, Weight};
 use super::server::Server;
-use super::slow::{self, NO_FILE, STDIN};
+use super::slow::{self, CorefileOrigin, CorefileSource, NO_FILE, STDIN};
 use super::zones::ZonesFeed;
 
 /// The example that is served if no Corefile is given and the working directory has none.
 const EXAMPLE: &str = "deploy/example/Corefile";
 
-/// The path of the Corefile, and whether it is the example. Without any, `whoami` and `log` are
-/// served, as in CoreDNS.
+/// Where the Corefile comes from, and whether it is the example. Without any, `whoami` and `log`
+/// are served, as in CoreDNS.
 ///
 /// # Errors
 /// The working directory is unknown.
-pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
+pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(CorefileOrigin, bool)> {
+    if let Some(base) = BaseCorefile::of(&cli.node) {
+        return Ok((CorefileOrigin::Base(base), false));
+    }
+    let (path, is_example) = corefile_path(cli)?;
+    Ok((CorefileOrigin::File(path), is_example))
+}
+
+fn corefile_path(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
     if let Some(path) = &cli.conf {
         // As in CoreDNS.
         let is_stdin = path == Path::new("stdin") && !path.exists();
@@ -56,6 +65,24 @@ pub(crate) fn corefile(cli: &Cli) -> anyhow::Result<(PathBuf, bool)> {
             );
             Ok((NO_FILE.into(), false))
         }
+    }
+}
+
+/// Reads the Corefile for the first time.
+///
+/// # Errors
+/// The mistakes in it, or why it cannot be read.
+pub(crate) async fn load(
+    origin: CorefileOrigin,
+    default_port: u16,
+) -> anyhow::Result<(CorefileSource, Config)> {
+    let (source, config) = CorefileSource::first(origin, default_port).await?;
+    match config {
+        Ok(config) => {
+            log_warnings(&config.warnings);
+            Ok((source, config))
+        }
+        Err(report) => bail!("{}", shown(&report)),
     }
 }
 

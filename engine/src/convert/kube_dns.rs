@@ -1,12 +1,11 @@
-//! Converts kube-dns's ConfigMap to a Corefile: `stubDomains`, `upstreamNameservers` and
-//! `federations`, each a JSON text.
+//! The settings in kube-dns's ConfigMap, `stubDomains`, `upstreamNameservers` and `federations`,
+//! each a JSON text; and a Corefile of them.
 //!
 //! Invariant: only valid names and addresses are written.
 
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use serde_saphyr::Spanned;
 
 use super::config_map::{Data, line};
 use super::{ConvertFailure, Converted, Note, without_place};
@@ -16,34 +15,61 @@ use crate::corefile::value::zone::{self, Zone};
 use crate::limits::UPSTREAMS_MAX;
 
 /// The keys that kube-dns reads.
-pub(super) const KEYS: [&str; 3] = ["stubDomains", "upstreamNameservers", "federations"];
+pub(crate) const KEYS: [&str; 3] = ["stubDomains", "upstreamNameservers", "federations"];
 
 /// The parsed ConfigMap.
-#[derive(Debug, Default)]
-struct KubeDnsSettings {
-    /// Zones without the final dot, and their servers, at least one each.
-    stubs: Vec<(String, Vec<String>)>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KubeDnsSettings {
+    /// Zones without the final dot, in order, and their servers, at least one each.
+    pub stubs: Vec<(String, Vec<String>)>,
     /// Empty: use those of /etc/resolv.conf.
-    upstreams: Vec<String>,
+    pub upstreams: Vec<String>,
+}
+
+/// A key of the ConfigMap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KubeDnsEntry<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) value: &'a str,
+    /// For notes.
+    pub(crate) line: Option<usize>,
 }
 
 pub(super) fn convert(data: &Data) -> Result<Converted, ConvertFailure> {
-    let mut settings = KubeDnsSettings::default();
     let mut notes = vec![note(
         None,
         "the cluster's domain is not in the ConfigMap: if it is not cluster.local (see \
          `--domain` of kube-dns), change it in the line `kubernetes`",
     )];
-    for (key, value) in data {
-        let line = line(value);
-        match key.as_str() {
-            "stubDomains" => settings.stubs = stubs(value, &mut notes)?,
+    let entries = data.iter().map(|(key, value)| KubeDnsEntry {
+        key,
+        value: &value.value,
+        line: line(value),
+    });
+    let settings = read(entries, &mut notes)?;
+    notes.sort_by_key(|note| note.line);
+    Ok(Converted { corefile: corefile(&settings), notes, excerpts: Vec::new() })
+}
+
+/// Reads all keys. Adds notes about what is left out.
+///
+/// # Errors
+/// What is invalid.
+pub(crate) fn read<'a>(
+    entries: impl Iterator<Item = KubeDnsEntry<'a>>,
+    notes: &mut Vec<Note>,
+) -> Result<KubeDnsSettings, ConvertFailure> {
+    let mut settings = KubeDnsSettings::default();
+    for entry in entries {
+        let KubeDnsEntry { key, line, .. } = entry;
+        match key {
+            "stubDomains" => settings.stubs = stubs(entry, notes)?,
             "upstreamNameservers" => {
-                settings.upstreams = json::<Vec<String>>(key, value)?.unwrap_or_default();
+                settings.upstreams = json::<Vec<String>>(entry)?.unwrap_or_default();
                 check_servers(key, None, &settings.upstreams).map_err(|text| note(line, &text))?;
             }
             "federations" => {
-                let federations: Option<BTreeMap<String, String>> = json(key, value)?;
+                let federations: Option<BTreeMap<String, String>> = json(entry)?;
                 for (name, domain) in federations.unwrap_or_default() {
                     let text = format!(
                         "{key}: `{name}` ({domain}) is left out: Kubernetes no longer has this \
@@ -59,8 +85,7 @@ pub(super) fn convert(data: &Data) -> Result<Converted, ConvertFailure> {
             }
         }
     }
-    notes.sort_by_key(|note| note.line);
-    Ok(Converted { corefile: corefile(&settings), notes, excerpts: Vec::new() })
+    Ok(settings)
 }
 
 fn note(line: Option<usize>, text: &str) -> Note {
@@ -68,30 +93,27 @@ fn note(line: Option<usize>, text: &str) -> Note {
 }
 
 /// `None` for an empty value.
-fn json<T: DeserializeOwned>(
-    key: &str,
-    value: &Spanned<String>,
-) -> Result<Option<T>, ConvertFailure> {
-    if value.value.trim().is_empty() {
+fn json<T: DeserializeOwned>(entry: KubeDnsEntry<'_>) -> Result<Option<T>, ConvertFailure> {
+    let KubeDnsEntry { key, value, line } = entry;
+    if value.trim().is_empty() {
         return Ok(None);
     }
-    serde_json::from_str(&value.value).map(Some).map_err(|error| {
+    serde_json::from_str(value).map(Some).map_err(|error| {
         let (at_line, column) = (error.line(), error.column());
         let why = without_place(error.to_string());
-        note(line(value), &format!("{key}: line {at_line}, column {column} of its value: {why}"))
+        note(line, &format!("{key}: line {at_line}, column {column} of its value: {why}"))
     })
 }
 
 fn stubs(
-    value: &Spanned<String>,
+    entry: KubeDnsEntry<'_>,
     notes: &mut Vec<Note>,
 ) -> Result<Vec<(String, Vec<String>)>, ConvertFailure> {
-    const KEY: &str = "stubDomains";
-    let line = line(value);
+    let KubeDnsEntry { key, line, .. } = entry;
     let mut stubs: Vec<(String, Vec<String>)> = Vec::new();
-    let domains: Option<BTreeMap<String, Vec<String>>> = json(KEY, value)?;
+    let domains: Option<BTreeMap<String, Vec<String>>> = json(entry)?;
     for (domain, servers) in domains.unwrap_or_default() {
-        let fail = |why: &str| Err(note(line, &format!("{KEY}: \"{domain}\": {why}")));
+        let fail = |why: &str| Err(note(line, &format!("{key}: \"{domain}\": {why}")));
         let zone = match zone::expand(&domain).as_deref() {
             Ok([zone]) if !domain.contains('#') && zone::oddity(&domain).is_none() => zone.clone(),
             Ok(_) | Err(_) => return fail("not a domain name"),
@@ -104,13 +126,13 @@ fn stubs(
             return fail("listed twice: upper case and a final dot make no difference");
         }
         if servers.is_empty() {
-            notes.push(note(line, &format!("{KEY}: \"{domain}\" is left out: it has no server")));
+            notes.push(note(line, &format!("{key}: \"{domain}\" is left out: it has no server")));
             continue;
         }
-        check_servers(KEY, Some(&domain), &servers).map_err(|text| note(line, &text))?;
+        check_servers(key, Some(&domain), &servers).map_err(|text| note(line, &text))?;
         if name == CLUSTER_DOMAIN {
             let text = "takes over the names of the cluster's own Services";
-            notes.push(note(line, &format!("{KEY}: \"{domain}\" {text}")));
+            notes.push(note(line, &format!("{key}: \"{domain}\" {text}")));
         }
         stubs.push((name, servers));
     }

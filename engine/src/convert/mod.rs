@@ -7,7 +7,8 @@
 mod config_map;
 pub(crate) mod custom;
 mod edits;
-mod kube_dns;
+pub(crate) mod kube_dns;
+pub(crate) mod node_cache;
 mod proxy;
 mod retired;
 

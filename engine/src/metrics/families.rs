@@ -315,10 +315,14 @@ impl Families<'_, '_> {
         let help = "Shards that got a new thread, by what the old one did";
         self.counters("ringdns_shard_restarts", help, &restarts)?;
         self.counters("coredns_panics", "Recovered panics", &[(Vec::new(), facts.panics)])?;
-        if let Some(NodeErrors { interface_add, iptables }) = facts.node_errors {
-            let kinds = [("interface_add", interface_add), ("iptables", iptables)];
+        if let Some(NodeErrors { interface_add, iptables, configmap }) = facts.node_errors {
+            let kinds = [
+                ("interface_add", interface_add),
+                ("iptables", iptables),
+                ("configmap", configmap),
+            ];
             let counts = kinds.map(|(kind, count)| (vec![("errortype", kind.into())], count));
-            let help = "Failed attempts of node mode to set up the node";
+            let help = "Failed attempts of node mode to set up the node or to load its Corefile";
             self.counters("coredns_nodecache_setup_errors", help, &counts)?;
         }
         let help = "Log lines lost because standard output was read too slowly, or failed";

@@ -128,6 +128,8 @@ pub struct Facts {
 pub struct NodeErrors {
     pub interface_add: u64,
     pub iptables: u64,
+    /// Of its Corefile.
+    pub configmap: u64,
 }
 
 /// A plugin that is active in a server block.

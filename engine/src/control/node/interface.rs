@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::io;
 use std::net::IpAddr;
 
-use engine::cli::NodeOptions;
+use engine::cli::node::NodeOptions;
 use netlink_bindings::rt_addr::{self, Ifaddrmsg};
 use netlink_bindings::rt_link::{self, Ifinfomsg};
 use netlink_socket2::{NetlinkSocket, ReplyError};

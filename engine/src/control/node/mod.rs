@@ -11,7 +11,7 @@ mod rules;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use engine::cli::NodeOptions;
+use engine::cli::node::NodeOptions;
 use engine::limits::{NODE_SET_UP_TIMEOUT, NODE_TAKE_DOWN_TIMEOUT};
 use engine::metrics::{Metrics, NodeErrors};
 
@@ -159,7 +159,7 @@ impl NodeSetup {
             Ok(()) => {}
             Err(error) => {
                 let mut facts = self.metrics.facts();
-                let NodeErrors { interface_add, iptables } =
+                let NodeErrors { interface_add, iptables, .. } =
                     facts.node_errors.get_or_insert_default();
                 let (count, why) = match part {
                     SetupPart::Interface => (

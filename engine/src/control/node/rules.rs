@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::io;
 use std::net::IpAddr;
 
-use engine::cli::NodeOptions;
+use engine::cli::node::NodeOptions;
 use netlink_bindings::nftables::{
     Chained, CmpOps, MetaKeys, Nfgenmsg, PayloadBase, PushExprListAttrs, Registers, TableFlags,
 };
