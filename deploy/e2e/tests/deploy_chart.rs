@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Sets of values that clusters use.
-const VARIANTS: [(&str, &str); 7] = [
+const VARIANTS: [(&str, &str); 8] = [
     ("default", "{}"),
     (
         "high availability",
@@ -48,6 +48,7 @@ const VARIANTS: [(&str, &str); 7] = [
         "{prometheus: {service: {enabled: true}, monitor: {enabled: true, interval: 15s, \
          namespace: monitoring, additionalLabels: {release: prometheus}}}}",
     ),
+    ("node-local", "{nodeLocal: {enabled: true, localIPs: [169.254.20.10, '10.96.0.10']}}"),
     ("everything", EVERYTHING),
 ];
 
@@ -316,6 +317,11 @@ fn wrong_values_are_refused_with_their_place() {
     check("{keda: {enabled: true}}", "'keda' not allowed");
     let two = "{hpa: {enabled: true}, autoscaler: {enabled: true}}";
     check(two, "two autoscalers would undo each other's changes: enable one");
+    let node_local = |more: &str| format!("{{nodeLocal: {{enabled: true}}, {more}}}");
+    check(&node_local("hpa: {enabled: true}"), "there is no Deployment that hpa or autoscaler");
+    check(&node_local("daemonset: {enabled: true}"), "one release has one DaemonSet");
+    check(&node_local("k8sAppLabelOverride: kube-dns"), "addresses of nodes, where nobody answers");
+    check("{nodeLocal: {localIPs: []}}", "at '/nodeLocal/localIPs'");
 }
 
 #[test]
@@ -325,6 +331,84 @@ fn the_chart_grants_what_the_manifests_grant() {
     let rules = |objects: &[Value]| only(objects, "ClusterRole")["rules"].clone();
     let charted = rules(&charted(&clients, &[]).expect("objects"));
     assert_eq!(charted, rules(&kustomized(&clients, "base")));
+}
+
+/// The chart renders the objects of the folder `node-local`, under the names of a release.
+#[test]
+fn node_local_is_that_of_the_manifests() {
+    let test = "deploy_chart::node_local_is_that_of_the_manifests";
+    let Some(clients) = Clients::find(test) else { return };
+    let values = Values::new("{nodeLocal: {enabled: true}}");
+    let charted = values.render(&clients).expect("objects");
+    let kustomized = kustomized(&clients, "node-local");
+    let kinds = |objects: &[Value]| {
+        let mut kinds: Vec<_> =
+            objects.iter().map(|object| text(object, "/kind").to_owned()).collect();
+        kinds.sort();
+        kinds
+    };
+    assert_eq!(kinds(&charted), kinds(&kustomized));
+    for pointer in [
+        "/spec/updateStrategy",
+        "/spec/template/metadata/annotations/prometheus.io~1port",
+        "/spec/template/metadata/annotations/prometheus.io~1scrape",
+        "/spec/template/spec/hostNetwork",
+        "/spec/template/spec/dnsPolicy",
+        "/spec/template/spec/priorityClassName",
+        "/spec/template/spec/nodeSelector",
+        "/spec/template/spec/tolerations",
+        "/spec/template/spec/securityContext",
+        "/spec/template/spec/affinity",
+        "/spec/template/spec/containers/0/name",
+        "/spec/template/spec/containers/0/args",
+        "/spec/template/spec/containers/0/image",
+        "/spec/template/spec/containers/0/ports",
+        "/spec/template/spec/containers/0/resources",
+        "/spec/template/spec/containers/0/securityContext",
+        "/spec/template/spec/containers/0/volumeMounts",
+        "/spec/template/spec/containers/0/livenessProbe/httpGet/host",
+        "/spec/template/spec/containers/0/livenessProbe/httpGet/port",
+        "/spec/template/spec/containers/0/readinessProbe/httpGet/host",
+        "/spec/template/spec/containers/0/readinessProbe/httpGet/port",
+    ] {
+        let [ours, theirs] =
+            [&charted, &kustomized].map(|objects| only(objects, "DaemonSet").pointer(pointer));
+        assert_eq!(ours, theirs, "{pointer}");
+    }
+    let corefile = |objects: &[Value]| {
+        let corefile = text(only(objects, "ConfigMap"), "/data/Corefile");
+        // The rest is the same as without node-local.
+        let lines = corefile.lines().map(|line| line.trim().trim_end_matches(" {"));
+        let of_node = ["bind", "health", "ready", "prometheus"];
+        let is_of_node = |line: &&str| of_node.contains(&line.split(' ').next().unwrap_or(""));
+        lines.filter(is_of_node).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(corefile(&charted), corefile(&kustomized));
+}
+
+/// What `servers` says of its own addresses stays.
+#[test]
+fn node_local_keeps_addresses_that_are_given() {
+    let test = "deploy_chart::node_local_keeps_addresses_that_are_given";
+    let Some(clients) = Clients::find(test) else { return };
+    check_corefile(
+        &clients,
+        "
+nodeLocal: {enabled: true, localIPs: ['fd00::a'], metricsPort: 9300}
+servers:
+- port: 53
+  plugins: [{name: whoami}, {name: health}, {name: ready}, {name: prometheus}]
+- zones: [{zone: example.org}]
+  port: 53
+  plugins:
+  - {name: bind, parameters: 'fd00::b'}
+  - {name: health, parameters: ':8081'}
+  - {name: prometheus, parameters: ':9400'}
+",
+        ".:53 {\n    bind fd00::a\n    whoami\n    health [fd00::a]:8080\n    ready \
+         [fd00::a]:8181\n    prometheus :9300\n}\nexample.org:53 {\n    bind fd00::b\n    health \
+         :8081\n    prometheus :9400\n}\n",
+    );
 }
 
 /// A further container may run as root, and every container may listen on port 53.

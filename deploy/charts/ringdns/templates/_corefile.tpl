@@ -5,6 +5,29 @@
 {{- if kindIs "float64" . -}}{{- toJson . -}}{{- else -}}{{- toString . -}}{{- end -}}
 {{- end -}}
 
+{{/* The parameters of a plugin: `list CONTEXT PLUGIN`. With nodeLocal, endpoints are on the node. */}}
+{{- define "ringdns.parameters" -}}
+{{- $node := (index . 0).Values.nodeLocal -}}
+{{- $plugin := index . 1 -}}
+{{- $parameters := $plugin.parameters -}}
+{{- if $node.enabled -}}
+{{- if and (eq $plugin.name "health") (not $parameters) -}}
+{{- $parameters = print (include "ringdns.nodeHost" $node) ":8080" -}}
+{{- else if and (eq $plugin.name "ready") (not $parameters) -}}
+{{- $parameters = print (include "ringdns.nodeHost" $node) ":8181" -}}
+{{- else if and (eq $plugin.name "prometheus") (has (toString $parameters) (list "<nil>" "" ":9153" "0.0.0.0:9153")) -}}
+{{- $parameters = print ":" (int $node.metricsPort) -}}
+{{- end -}}
+{{- end -}}
+{{- with $parameters -}}{{- include "ringdns.word" . -}}{{- end -}}
+{{- end -}}
+
+{{/* The first of nodeLocal's addresses, as a host before a port. */}}
+{{- define "ringdns.nodeHost" -}}
+{{- $ip := first .localIPs -}}
+{{- contains ":" $ip | ternary (printf "[%s]" $ip) $ip -}}
+{{- end -}}
+
 {{- define "ringdns.corefile" -}}
 {{- range $name, $line := .Values.extraConfig -}}
 {{- $name -}}{{- with $line -}}{{- with .parameters }} {{ include "ringdns.word" . }}{{- end -}}{{- end }}
@@ -14,8 +37,13 @@
 {{- if $index }} {{ end -}}{{- default "" $zone.scheme -}}{{- default "." $zone.zone -}}
 {{- else -}}.{{- end -}}
 {{- with .port -}}:{{- include "ringdns.word" . -}}{{- end }} {
+{{- $names := list -}}
+{{- range .plugins -}}{{- $names = append $names .name -}}{{- end -}}
+{{- if and $.Values.nodeLocal.enabled (not (has "bind" $names)) }}
+    bind {{ join " " $.Values.nodeLocal.localIPs }}
+{{- end }}
 {{- range .plugins }}
-    {{ .name }}{{ with .parameters }} {{ include "ringdns.word" . }}{{ end }}
+    {{ .name }}{{ with include "ringdns.parameters" (list $ .) }} {{ . }}{{ end }}
     {{- with .configBlock }} {
 {{ . | trimSuffix "\n" | indent 8 }}
     }{{ end }}
@@ -74,7 +102,7 @@
 {{- range .Values.servers -}}
 {{- range .plugins -}}
 {{- if eq .name "prometheus" -}}
-{{- $address := default ":9153" .parameters | toString -}}
+{{- $address := default ":9153" (include "ringdns.parameters" (list $ .)) -}}
 {{- $found = append $found (regexFind "[0-9]+$" $address | int) -}}
 {{- end -}}
 {{- end -}}
