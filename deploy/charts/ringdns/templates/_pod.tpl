@@ -48,6 +48,9 @@ httpGet:
 
 {{- define "ringdns.pod" -}}
 {{- $selector := include "ringdns.selector" (list . "") | fromYaml -}}
+{{- /* A label by which the pods are found cannot be another one. */ -}}
+{{- $selected := deepCopy $selector -}}
+{{- $dnsConfig := default .Values.deployment.dnsConfig .Values.dnsConfig -}}
 {{- $node := .Values.nodeLocal -}}
 {{- $host := ternary (first $node.localIPs) "" $node.enabled -}}
 {{- $resources := ternary $node.resources .Values.resources $node.enabled -}}
@@ -57,7 +60,7 @@ httpGet:
 {{- $podSecurity := ternary (omit .Values.podSecurityContext "sysctls") .Values.podSecurityContext $node.enabled -}}
 metadata:
   labels:
-    {{- mergeOverwrite $selector .Values.customLabels | toYaml | nindent 4 }}
+    {{- mergeOverwrite $selector .Values.customLabels .Values.podLabels $selected | toYaml | nindent 4 }}
   annotations:
     checksum/config: {{ include (print .Template.BasePath "/configmap.yaml") . | sha256sum }}
     {{- with include "ringdns.podAnnotations" . }}
@@ -78,8 +81,16 @@ spec:
   {{- with include "ringdns.priorityClass" . }}
   priorityClassName: {{ . }}
   {{- end }}
-  {{- if or .Values.isClusterService $node.enabled }}
+  {{- if .Values.dnsConfig }}
+  dnsPolicy: None
+  {{- else if .Values.deployment.dnsPolicy }}
+  dnsPolicy: {{ .Values.deployment.dnsPolicy }}
+  {{- else if or .Values.isClusterService $node.enabled }}
   dnsPolicy: Default
+  {{- end }}
+  {{- with $dnsConfig }}
+  dnsConfig:
+    {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- if .Values.affinity }}
   affinity:
