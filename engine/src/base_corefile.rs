@@ -112,7 +112,13 @@ impl BaseCorefile {
             return Err(Report::of(Mistake::without_place(message), vec![self.path.clone()]));
         }
         let unrendered = node_cache::unrendered(&text, &variable);
-        let mut config = config::read_rendered(&self.path, &text, unrendered, surroundings)?;
+        let mut config = config::read_rendered(
+            &self.path.display().to_string(),
+            Some(&self.path),
+            &text,
+            unrendered,
+            surroundings,
+        )?;
         config.folders.extend(self.kube_dns.clone());
         Ok(config)
     }

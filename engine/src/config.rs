@@ -109,25 +109,26 @@ pub(crate) fn read(
     compile(name, path, stream, parsed, surroundings)
 }
 
-/// Reads `text`, which was rendered from the file `path`, with mistakes that are known already.
+/// Reads `text`, which was rendered from the file `path`, if any, with mistakes that are known
+/// already.
 ///
 /// # Errors
 /// These and the other mistakes in it.
 pub(crate) fn read_rendered(
-    path: &Path,
+    name: &str,
+    path: Option<&Path>,
     text: &str,
     known: Vec<Mistake>,
     surroundings: &Surroundings<'_>,
 ) -> Result<Config, Report> {
-    let name = path.display().to_string();
-    let mut stream = Stream::new(&name, Some(path), text, surroundings);
+    let mut stream = Stream::new(name, path, text, surroundings);
     known.into_iter().for_each(|mistake| stream.mistakes.push(mistake));
     let parsed = parser::blocks(&mut stream);
-    compile(&name, Some(path), stream, parsed, surroundings)
+    compile(name, path, stream, parsed, surroundings)
 }
 
-/// Reads a key of a ConfigMap, which may import others of its keys. Also returns those that it
-/// imports.
+/// Reads a key of a ConfigMap, which may import others of its keys, with mistakes that are known
+/// already. Also returns the keys that it imports.
 ///
 /// # Errors
 /// The mistakes in them.
@@ -135,9 +136,11 @@ pub(crate) fn read_mounted(
     file: &MountedFile,
     others: &[MountedFile],
     is_part: bool,
+    known: Vec<Mistake>,
     surroundings: &Surroundings<'_>,
 ) -> (Result<Config, Report>, Vec<PathBuf>) {
     let mut stream = Stream::of_mounted(file, others, surroundings);
+    known.into_iter().for_each(|mistake| stream.mistakes.push(mistake));
     let parsed = match is_part {
         true => vec![parser::part(&mut stream)],
         false => parser::blocks(&mut stream),

@@ -15,7 +15,7 @@ use serde_saphyr::Spanned;
 use super::{CheckedText, CheckedTexts};
 use crate::config;
 use crate::convert::custom::TextPart;
-use crate::convert::without_place;
+use crate::convert::{node_cache, without_place};
 use crate::corefile::Surroundings;
 use crate::corefile::stream::MountedFile;
 use crate::limits::CHECKED_TEXTS_MAX;
@@ -83,9 +83,12 @@ pub(super) fn check(name: &str, text: &str, surroundings: &Surroundings<'_>) -> 
         }
     }
     let MapTexts { corefiles, others, .. } = texts;
+    let text_count = corefiles.len().max(others.len());
     let mut imported = HashSet::new();
-    for corefile in corefiles.iter().take(CHECKED_TEXTS_MAX) {
-        let (read, files) = config::read_mounted(corefile, &others, false, surroundings);
+    for mut corefile in corefiles.into_iter().take(CHECKED_TEXTS_MAX) {
+        let (text, known) = node_cache::sampled(&corefile.text);
+        corefile.text = text.into_owned();
+        let (read, files) = config::read_mounted(&corefile, &others, false, known, surroundings);
         imported.extend(files);
         checked.push(read);
     }
@@ -93,11 +96,11 @@ pub(super) fn check(name: &str, text: &str, surroundings: &Surroundings<'_>) -> 
         let Some(kind) = TextPart::of(&part.key) else { continue };
         if !imported.contains(Path::new(&part.key)) {
             let is_part = kind == TextPart::Block;
-            let (read, _) = config::read_mounted(part, &others, is_part, surroundings);
+            let (read, _) = config::read_mounted(part, &others, is_part, Vec::new(), surroundings);
             checked.texts.push(CheckedText { read, is_part });
         }
     }
-    if corefiles.len().max(others.len()) > CHECKED_TEXTS_MAX {
+    if text_count > CHECKED_TEXTS_MAX {
         let message = format!("{name}: it has more than {CHECKED_TEXTS_MAX} texts to check");
         checked.push_broken(message, "the others were not checked: split the file");
     }

@@ -15,6 +15,7 @@ use std::path::Path;
 use crate::config::{self, Config, NamedBy};
 use crate::convert;
 use crate::convert::custom::TextPart;
+use crate::convert::node_cache;
 use crate::corefile::report::{Mistake, NamedFile};
 use crate::corefile::word::quoted;
 use crate::corefile::{self, Finding, Place, Report, Severity, Surroundings};
@@ -195,7 +196,8 @@ pub fn text(
             is_part: true,
         }),
         Some(TextPart::Corefile) | None => {
-            checked.push(config::read(name, path, text, surroundings));
+            let (text, known) = node_cache::sampled(text);
+            checked.push(config::read_rendered(name, path, &text, known, surroundings));
         }
     }
     checked

@@ -3,8 +3,9 @@
 //!
 //! Invariant: a line of the base Corefile keeps its number.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::edits::Edits;
 use super::kube_dns::KubeDnsSettings;
@@ -62,6 +63,29 @@ pub(crate) fn render(base: &str, pillars: &Pillars<'_>) -> String {
     }
     text
 }
+
+/// A Corefile to be checked: if it has placeholders, with samples for their values, and with its
+/// mistakes in them.
+pub(crate) fn sampled(text: &str) -> (Cow<'_, str>, Vec<Mistake>) {
+    if !text.contains(PILLAR) {
+        return (Cow::Borrowed(text), Vec::new());
+    }
+    let text = render(
+        text,
+        &Pillars {
+            local_ips: &[IpAddr::V4(SAMPLE_LOCAL)],
+            cluster_dns: Some(IpAddr::V4(SAMPLE_CLUSTER)),
+            port: 53,
+            kube_dns: &KubeDnsSettings::default(),
+        },
+    );
+    let mistakes = unrendered(&text, "");
+    (Cow::Owned(text), mistakes)
+}
+
+/// NodeLocal DNSCache's, and one of documentation (RFC 5737).
+const SAMPLE_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 20, 10);
+const SAMPLE_CLUSTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 
 /// Servers that a user names may lack TCP. So they are asked over UDP if `force_tcp` is the only
 /// option of their `forward`.
