@@ -72,18 +72,36 @@ impl BaseCorefile {
     }
 
     /// Reads all files and renders them. `last` has the settings that are used if the current ones
-    /// are invalid.
+    /// are invalid, or do not go together with the base Corefile.
     #[must_use]
     pub fn load(&self, last: &KubeDnsState, surroundings: &Surroundings<'_>) -> RenderedCorefile {
-        let kube_dns = match &self.kube_dns {
-            None => KubeDnsState::default(),
-            Some(folder) => read_kube_dns(folder).unwrap_or_else(|problem| KubeDnsState {
-                problem: Some(format!("{}: {problem}", folder.display())),
-                ..last.clone()
-            }),
+        let Some(folder) = &self.kube_dns else {
+            let kube_dns = KubeDnsState::default();
+            return RenderedCorefile {
+                config: self.render(&last.settings, surroundings),
+                kube_dns,
+            };
         };
-        let config = self.render(&kube_dns.settings, surroundings);
-        RenderedCorefile { config, kube_dns }
+        let but_for = |problem: Option<String>| KubeDnsState {
+            problem: problem.map(|problem| format!("{}: {problem}", folder.display())),
+            ..last.clone()
+        };
+        let current = read_kube_dns(folder).unwrap_or_else(|problem| but_for(Some(problem)));
+        let report = match self.render(&current.settings, surroundings) {
+            Ok(config) => return RenderedCorefile { config: Ok(config), kube_dns: current },
+            Err(report) => report,
+        };
+        match self.render(&last.settings, surroundings) {
+            Ok(config) => {
+                let first = report.findings().next();
+                let problem = first.map(|first| format!("with it, {}", first.problem));
+                RenderedCorefile { config: Ok(config), kube_dns: but_for(problem) }
+            }
+            Err(_) => RenderedCorefile {
+                config: Err(report),
+                kube_dns: KubeDnsState { problem: current.problem, ..last.clone() },
+            },
+        }
     }
 
     fn render(
@@ -208,13 +226,14 @@ mod tests {
     #[test]
     fn an_invalid_config_map_changes_nothing() {
         let folder = TempDir::new().unwrap();
-        let base = base(&folder, ". {\n    forward . __PILLAR__UPSTREAM__SERVERS__\n}");
+        let text = ". {\n    forward . __PILLAR__UPSTREAM__SERVERS__\n}\nx.local {\n    whoami\n}";
+        let base = base(&folder, text);
         let stub = folder.path().join("kube-dns/stubDomains");
         let load = |last: &KubeDnsState| base.load(last, &surroundings());
 
         fs::write(&stub, r#"{"acme.local": ["10.0.0.1"]}"#).unwrap();
         let first = load(&KubeDnsState::default());
-        assert_eq!(first.config.as_ref().unwrap().blocks.len(), 2);
+        assert_eq!(first.config.as_ref().unwrap().blocks.len(), 3);
         assert_eq!(first.kube_dns.problem, None);
 
         for (stubs, problem) in [
@@ -223,6 +242,7 @@ mod tests {
                 r#"{"acme.local": ["tls://10.0.0.1"]}"#,
                 "stubDomains: \"acme.local\": \"tls://10.0.0.1\" is not an IP address",
             ),
+            (r#"{"x.local": ["10.0.0.1"]}"#, "kube-dns: with it, cannot serve dns://x.local.:53"),
         ] {
             fs::write(&stub, stubs).unwrap();
             let next = load(&first.kube_dns);
@@ -235,6 +255,13 @@ mod tests {
                 first.config.as_ref().map(digest).unwrap()
             );
         }
+
+        // A base Corefile that is invalid with and without it is no problem of the ConfigMap.
+        fs::write(&base.path, "{").unwrap();
+        let broken = load(&first.kube_dns);
+        assert!(broken.config.is_err());
+        assert_eq!(broken.kube_dns, first.kube_dns);
+        fs::write(&base.path, text).unwrap();
 
         fs::remove_file(&stub).unwrap();
         let empty = load(&first.kube_dns);
