@@ -392,6 +392,12 @@ fn node_local_is_that_of_the_manifests() {
         lines.filter(is_of_node).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(corefile(&charted), corefile(&kustomized));
+    // Its metrics are where Prometheus is told to look.
+    let values = "{nodeLocal: {enabled: true}, prometheus: {service: {enabled: true}}}";
+    let service = Values::new(values).render(&clients).expect("objects");
+    let service = only(&service, "Service");
+    assert_eq!(service.pointer("/spec/ports/0/targetPort"), Some(&json!(9253)));
+    assert_eq!(text(service, "/metadata/annotations/prometheus.io~1port"), "9253");
 }
 
 /// What `servers` says of its own addresses stays.
