@@ -178,6 +178,52 @@ fn the_guides_backup_can_be_restored() {
     assert_eq!(state(), before);
 }
 
+/// The guide's patch of NodeLocal DNSCache's DaemonSet changes what ringdns needs and no more.
+#[test]
+fn the_guides_patch_keeps_node_local_dns_cache_as_it_is() {
+    let _alone = ALONE.lock();
+    let test = "deploy_manifests::the_guides_patch_keeps_node_local_dns_cache_as_it_is";
+    let Some(judge) = Judge::start(test) else { return };
+    let labels = json!({ "k8s-app": "node-local-dns" });
+    let container = json!({
+        "name": "node-cache",
+        "image": "node-cache",
+        "args": ["-localip", "169.254.20.10,10.96.0.10", "-conf", "/etc/Corefile"],
+        "securityContext": { "capabilities": { "add": ["NET_ADMIN"] } },
+    });
+    let daemon_set = json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": { "name": "node-local-dns", "namespace": "kube-system" },
+        "spec": {
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "hostNetwork": true, "containers": [container] },
+            },
+        },
+    });
+    let objects = vec![daemon_set.clone()];
+    judge.accepts(&Rendering { what: "node-local-dns".to_owned(), objects }, Outcome::Stored);
+    let spec = || {
+        let stored = judge.cluster.objects().stored(&daemon_set).expect("the DaemonSet");
+        stored.pointer("/spec/template/spec").expect("a pod").clone()
+    };
+    let mut expected = spec();
+    expected["containers"][0]["image"] = json!("registry.example/ringdns:0.1.0");
+    expected["containers"][0]["securityContext"]["runAsUser"] = json!(0);
+    let guide = fs::read_to_string(deploy_folder().join("README.md")).expect("the guides");
+    let mut commands = guide.split("```").flat_map(|block| block.split("&&"));
+    let patch = commands.find(|command| command.contains("kubectl patch daemonset node-local-dns"));
+    let patch = patch.expect("a command");
+    let mut sh = Command::new("sh");
+    let kubectl = judge.clients.kubectl.parent().expect("a folder").display();
+    let path = format!("{kubectl}:{}", std::env::var("PATH").unwrap_or_default());
+    sh.args(["-c", patch]).env("PATH", path).env("KUBECONFIG", judge.cluster.kubeconfig());
+    output(&mut sh).unwrap_or_else(|error| panic!("{patch}: {error}"));
+    assert_eq!(spec(), expected);
+}
+
 /// An object without what each change of it changes.
 fn without_history(object: Option<Value>) -> Value {
     let mut object = object.expect("an object");
