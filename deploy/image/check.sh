@@ -34,10 +34,12 @@ stop() {
     fi
 }
 
-# start COMMAND…: in a process group and a network namespace of its own, which has only `lo`.
+# start COMMAND…: in a process group and a network namespace of its own, which has only `lo`. The
+# namespace of processes ends with it: crun's container is in another process group.
 start() {
     stop
-    setsid unshare --net sh -c 'ip link set lo up; exec "$@"' sh timeout 120 "$@" >"$work/log" 2>&1 &
+    setsid unshare --net --pid --fork --kill-child --mount-proc \
+        sh -c 'ip link set lo up; exec "$@"' sh timeout --foreground 120 "$@" >"$work/log" 2>&1 &
     server=$!
 }
 
