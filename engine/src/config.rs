@@ -101,12 +101,7 @@ pub(crate) fn read(
     text: &str,
     surroundings: &Surroundings<'_>,
 ) -> Result<Config, Report> {
-    if convert::is_object(text) {
-        return Err(not_a_corefile(name, path));
-    }
-    let mut stream = Stream::new(name, path, text, surroundings);
-    let parsed = parser::blocks(&mut stream);
-    compile(name, path, stream, parsed, surroundings)
+    read_rendered(name, path, text, Vec::new(), surroundings)
 }
 
 /// Reads `text`, which was rendered from the file `path`, if any, with mistakes that are known
@@ -121,6 +116,9 @@ pub(crate) fn read_rendered(
     known: Vec<Mistake>,
     surroundings: &Surroundings<'_>,
 ) -> Result<Config, Report> {
+    if convert::is_object(text) {
+        return Err(not_a_corefile(name, path));
+    }
     let mut stream = Stream::new(name, path, text, surroundings);
     known.into_iter().for_each(|mistake| stream.mistakes.push(mistake));
     let parsed = parser::blocks(&mut stream);
