@@ -7,6 +7,7 @@
 
 mod alias;
 mod contents;
+mod dirty;
 mod pairs;
 mod ports;
 mod slim;
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rapidhash::fast::RandomState;
 use wire::pod::PodMode;
 use wire::pod_index::PodIndex;
 
@@ -28,16 +30,17 @@ pub(crate) use slim::ModelPod;
 pub use slim::{ModelEndpoint, ModelService, ModelSlice};
 pub(crate) use store::Numbered;
 pub use store::{KeyParts, ObjectId};
-pub use zones::{ExternalZones, WireName, Zones};
+pub use zones::{ExternalZones, Zones};
 
 use crate::object::{self, Change, Event, ObjectKey, ServiceKind};
 use crate::options::Options;
+use dirty::DirtyKeys;
 use pairs::Pairs;
 use ports::PortLists;
 use store::{Difference, Store};
 
 /// A unit of answers that are made together.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AnswerKey {
     /// The names of each zone itself: its apex, `svc`, `pod`, `dns`, `ns.dns`, `dns-version`.
     Apex,
@@ -91,7 +94,7 @@ pub struct Cluster {
     unneeded: BTreeSet<ObjectId>,
     port_lists: PortLists,
     endpoint_count: usize,
-    dirty: BTreeSet<AnswerKey>,
+    dirty: DirtyKeys,
     /// Namespaces that came or went since the last call of `take_dirty`, which finds what is in
     /// them: all at once, because that is a walk over all Services.
     changed_namespaces: HashSet<Box<str>>,
@@ -104,6 +107,8 @@ pub struct Cluster {
 impl Cluster {
     #[must_use]
     pub fn new(options: Arc<Options>) -> Self {
+        let mut dirty = DirtyKeys::new();
+        dirty.insert(AnswerKey::Apex);
         Self {
             zones: Zones::new(&options.zones),
             options,
@@ -121,7 +126,7 @@ impl Cluster {
             unneeded: BTreeSet::new(),
             port_lists: PortLists::default(),
             endpoint_count: 0,
-            dirty: BTreeSet::from([AnswerKey::Apex]),
+            dirty,
             changed_namespaces: HashSet::new(),
             triggers: Vec::new(),
             has_changed_pods: true,
@@ -168,7 +173,7 @@ impl Cluster {
                     let service = services.number(key);
                     // It may be needed only until the slice turns out to be known already.
                     unneeded.insert(service);
-                    (slice.key.clone(), ModelSlice::new(service, slice, pod_names, lists))
+                    ModelSlice::new(service, slice, pod_names, lists)
                 };
                 let change = slim(change, slim_slice, |key| key);
                 for difference in self.slices.step(change) {
@@ -191,10 +196,10 @@ impl Cluster {
 
     /// The keys whose answers may have changed since the last call. Their answers have to be made
     /// before the next event, since numbers of deleted Services are used again.
-    pub fn take_dirty(&mut self) -> BTreeSet<AnswerKey> {
+    pub fn take_dirty(&mut self) -> Vec<AnswerKey> {
         self.set_namespaces_dirty();
         self.free_services();
-        std::mem::take(&mut self.dirty)
+        self.dirty.take()
     }
 
     /// Moves the changes of endpoints since the last call to `into`: when each of them happened,
@@ -229,10 +234,10 @@ impl Cluster {
     /// The keys of all answers in external zones, for a table that begins with the cluster as it
     /// is.
     #[must_use]
-    pub fn external_keys(&self) -> BTreeSet<AnswerKey> {
+    pub fn external_keys(&self) -> Vec<AnswerKey> {
         let namespaces = self.namespaces.iter().map(|(_, key, ())| Arc::from(key.name));
         let services = self.services.iter().map(|(id, ..)| id);
-        let addresses = self.external_owners.keys().map(AnswerKey::ExternalAddress);
+        let addresses = self.external_owners.keys().copied().map(AnswerKey::ExternalAddress);
         std::iter::once(AnswerKey::Apex)
             .chain(namespaces.map(AnswerKey::Namespace))
             .chain(services.map(AnswerKey::Service))
@@ -363,14 +368,18 @@ impl Cluster {
         let len = |slice: Option<&ModelSlice>| slice.map_or(0, ModelSlice::len);
         self.endpoint_count = self.endpoint_count + len(after) - len(before);
         let (service_before, service_after) = (service_of(before), service_of(after));
-        let changed = changed_addresses(before, after, service_before == service_after);
-        let addresses_after: HashSet<IpAddr> =
-            after.into_iter().flat_map(ModelSlice::endpoints).map(|one| one.address).collect();
-        for address in &changed {
-            if addresses_after.contains(address) && self.is_indexed(*address) {
+        let is_same_service = service_before == service_after;
+        let gone = addresses_without(before, after.filter(|_| is_same_service));
+        let here = addresses_without(after, before.filter(|_| is_same_service));
+        let staying = after.filter(|_| !gone.is_empty());
+        let staying: HashSet<IpAddr, RandomState> =
+            staying.into_iter().flat_map(ModelSlice::endpoints).map(|one| one.address).collect();
+        for address in gone.iter().filter(|address| !staying.contains(address)) {
+            self.slices_at.remove(*address, *id);
+        }
+        for address in &here {
+            if self.is_indexed(*address) {
                 self.slices_at.insert(*address, *id);
-            } else {
-                self.slices_at.remove(*address, *id);
             }
         }
         if service_before != service_after
@@ -386,7 +395,7 @@ impl Cluster {
             self.set_alias(service);
             self.set_dirty(AnswerKey::Service(service));
         }
-        self.set_addresses_dirty(changed);
+        self.set_addresses_dirty(gone.into_iter().chain(here));
     }
 
     fn pod_changed(&mut self, difference: &Difference<ModelPod>) {
@@ -486,19 +495,19 @@ impl Cluster {
     /// Marks a key dirty, with all keys that are copied from it. A key that is dirty already has
     /// marked its dependents.
     fn set_dirty(&mut self, key: AnswerKey) {
-        let mut pending = vec![key];
-        while let Some(key) = pending.pop() {
-            if !self.dirty.insert(key.clone()) {
-                continue;
+        let (mut next, mut pending) = (Some(key), Vec::new());
+        while let Some(key) = next {
+            if self.dirty.insert(key.clone()) {
+                if let AnswerKey::Service(service) = key
+                    && self.is_name_server(service)
+                {
+                    pending.push(AnswerKey::Apex);
+                }
+                if !self.dependents.is_empty() {
+                    pending.extend(self.dependents.of(key).map(AnswerKey::Service));
+                }
             }
-            if !self.dependents.is_empty() {
-                pending.extend(self.dependents.of(key.clone()).map(AnswerKey::Service));
-            }
-            if let AnswerKey::Service(service) = key
-                && self.is_name_server(service)
-            {
-                pending.push(AnswerKey::Apex);
-            }
+            next = pending.pop();
         }
     }
 
@@ -506,7 +515,7 @@ impl Cluster {
         let addresses = &self.options.server_addresses;
         addresses.iter().any(|address| {
             let mut slices = self.slices_at.of(*address).filter_map(|slice| self.slices.get(slice));
-            self.cluster_ips.contains(*address, service)
+            self.cluster_ips.contains(address, service)
                 || slices.any(|slice| slice.service == service)
         })
     }
@@ -543,19 +552,12 @@ fn service_of(slice: Option<&ModelSlice>) -> Option<ObjectId> {
     slice.map(|slice| slice.service)
 }
 
-/// The addresses of endpoints that a slice got or lost. An endpoint with a new label counts as
-/// both, and so do all if the slice belongs to another Service now.
-fn changed_addresses(
-    before: Option<&ModelSlice>,
-    after: Option<&ModelSlice>,
-    is_same_service: bool,
-) -> Vec<IpAddr> {
-    let without = |slice: Option<&ModelSlice>, other: Option<&ModelSlice>| {
-        let other = other.filter(|_| is_same_service).into_iter().flat_map(ModelSlice::endpoints);
-        let other: HashSet<ModelEndpoint<'_>> = other.collect();
-        let endpoints = slice.into_iter().flat_map(ModelSlice::endpoints);
-        let only = endpoints.filter(|endpoint| !other.contains(endpoint));
-        only.map(|endpoint| endpoint.address).collect::<Vec<_>>()
-    };
-    [without(before, after), without(after, before)].concat()
+/// The addresses of the endpoints that a slice has and another lacks. Endpoints with different
+/// labels differ.
+fn addresses_without(slice: Option<&ModelSlice>, other: Option<&ModelSlice>) -> Vec<IpAddr> {
+    let other: HashSet<ModelEndpoint<'_>, RandomState> =
+        other.into_iter().flat_map(ModelSlice::endpoints).collect();
+    let endpoints = slice.into_iter().flat_map(ModelSlice::endpoints);
+    let only = endpoints.filter(|endpoint| !other.contains(endpoint));
+    only.map(|endpoint| endpoint.address).collect()
 }

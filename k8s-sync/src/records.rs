@@ -6,6 +6,7 @@
 //! whatever order they arrived.
 
 mod apex;
+mod backends;
 mod external;
 mod k8s_external;
 mod label;
@@ -19,12 +20,14 @@ use domain::base::Rtype;
 use domain::rdata::Srv;
 use wire::apex::ApexLabel;
 use wire::compile::{EntryWriter, Section};
+use wire::endpoint::AddressLabel;
+use wire::name::Name;
 use wire::pod::PodMode;
 
 use crate::cluster::{AnswerKey, Cluster, ExternalZones};
 use crate::options::ExternalOptions;
 use label::Label;
-use pen::Pen;
+use pen::{Buffers, Pen, in_data};
 
 /// A change to a name. The bytes are an entry of `EntryWriter`.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +35,8 @@ pub enum EntryChange<'e> {
     Put(&'e [u8]),
     /// The PTR record of an endpoint: see `TableBuilder::insert_pointer`.
     Point {
-        reverse_name: &'e [u8],
         address: IpAddr,
-        service: &'e [u8],
+        service: &'e Name,
     },
     /// Used for keys whose names follow from the key alone. A deleted Service reports nothing.
     Remove(&'e [u8]),
@@ -70,7 +72,7 @@ impl External {
 #[derive(Default)]
 pub struct RecordWriter {
     writer: EntryWriter,
-    rdata: Vec<u8>,
+    buffers: Buffers,
 }
 
 impl RecordWriter {
@@ -87,7 +89,7 @@ impl RecordWriter {
         change: &mut dyn FnMut(EntryChange<'_>),
     ) -> Refused {
         let ttl_secs = cluster.options().ttl_secs;
-        let mut pen = Pen::new(&mut self.writer, &mut self.rdata, ttl_secs, change);
+        let mut pen = Pen::new(&mut self.writer, &mut self.buffers, ttl_secs, change);
         match key {
             AnswerKey::Apex => apex::write(&mut pen, cluster),
             AnswerKey::Namespace(namespace) => write_namespace(&mut pen, cluster, namespace),
@@ -109,7 +111,7 @@ impl RecordWriter {
         key: &AnswerKey,
         change: &mut dyn FnMut(EntryChange<'_>),
     ) -> Refused {
-        let mut pen = Pen::new(&mut self.writer, &mut self.rdata, external.ttl_secs, change);
+        let mut pen = Pen::new(&mut self.writer, &mut self.buffers, external.ttl_secs, change);
         k8s_external::write(&mut pen, cluster, external, key);
         pen.finish()
     }
@@ -156,7 +158,7 @@ fn write_namespace(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str) {
 fn write_pod(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str, address: IpAddr) {
     // An invalid namespace has been noted already.
     let Some(parent) = Label::read(namespace) else { return };
-    let label = Label::of_pod(address);
+    let label = AddressLabel::of_pod(address);
     for zone in cluster.zones().forward() {
         let labels = [label.as_slice(), parent.as_slice(), b"pod"];
         let Some(owner) = pen.own_name(&labels, zone, cluster.zones()) else { continue };
@@ -167,7 +169,7 @@ fn write_pod(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str, address: IpA
         pen.begin(&owner);
         pen.answer_addresses(&owner, &[address]);
         pen.answer(Rtype::SRV);
-        pen.record(Section::Answer, &owner, &Srv::new(0, 100, 0, &owner));
+        pen.record(Section::Answer, &owner, &Srv::new(0, 100, 0, in_data(&owner)));
         pen.address(Section::Additional, &owner, address);
         pen.put();
     }
@@ -175,7 +177,14 @@ fn write_pod(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str, address: IpA
 
 fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut items: Vec<T> = items.into_iter().collect();
-    items.sort();
-    items.dedup();
+    sort(&mut items);
     items
+}
+
+/// Sorts, and keeps one of equal items. Most lists are short and in order already.
+fn sort<T: Ord>(items: &mut Vec<T>) {
+    if !items.is_sorted_by(|one, next| one < next) {
+        items.sort_unstable();
+        items.dedup();
+    }
 }

@@ -46,12 +46,14 @@ impl AddressName<'_> {
 /// The label of a pod, or of an endpoint without a name: its address with hyphens.
 #[derive(Clone, Copy)]
 pub struct AddressLabel {
-    /// An address has at most 39 characters, and 0 may follow.
-    bytes: [u8; 40],
+    bytes: [u8; Self::LEN_MAX],
     len: usize,
 }
 
 impl AddressLabel {
+    /// An address has at most 39 characters, and 0 may follow.
+    pub const LEN_MAX: usize = 40;
+
     /// That of an endpoint, which does not end in a hyphen: 0 follows an address that ends in `::`.
     #[must_use]
     pub fn of_endpoint(address: IpAddr) -> Self {
@@ -65,7 +67,7 @@ impl AddressLabel {
     /// That of a pod.
     #[must_use]
     pub fn of_pod(address: IpAddr) -> Self {
-        let mut label = Self { bytes: [0; 40], len: 0 };
+        let mut label = Self { bytes: [0; Self::LEN_MAX], len: 0 };
         match address.to_canonical() {
             // Most addresses: without the cost of formatting.
             IpAddr::V4(address) => {

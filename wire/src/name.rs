@@ -44,6 +44,36 @@ impl Name {
         name.read(bytes).map(|_| name)
     }
 
+    /// The whole name of this length in these blocks, which have zeros behind it.
+    pub(crate) fn from_blocks(blocks: &[Block], len: usize) -> Self {
+        let mut name = Self { len: len as u8, ..Self::default() };
+        name.blocks.iter_mut().zip(blocks).for_each(|(to, from)| *to = *from);
+        debug_assert!(name.is_whole(), "a whole name");
+        name
+    }
+
+    /// The name of these labels in front of `origin`. `None` if it is longer than 255 bytes, or if a
+    /// label is empty or longer than 63 bytes.
+    #[must_use]
+    pub fn compose(labels: &[&[u8]], origin: &Self) -> Option<Self> {
+        let mut name = Self::default();
+        let bytes = name.blocks.as_flattened_mut();
+        let mut origin_at = 0;
+        for label in labels {
+            let label_len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len))?;
+            let place = bytes.get_mut(origin_at..=origin_at + label.len())?;
+            let (len_place, text_place) = place.split_first_mut()?;
+            *len_place = label_len;
+            text_place.copy_from_slice(label);
+            origin_at += place.len();
+        }
+        bytes.get_mut(..origin_at)?.make_ascii_lowercase();
+        let len = origin_at + usize::from(origin.len);
+        bytes.get_mut(origin_at..len)?.copy_from_slice(origin.bytes());
+        name.len = u8::try_from(len).ok()?;
+        Some(name)
+    }
+
     /// Reads the uncompressed name at the start of `bytes`; returns its length in bytes.
     ///
     /// `None` for a name that is incomplete, is longer than 255 bytes, or has a label of another
@@ -162,14 +192,28 @@ impl Name {
     /// starts there.
     #[must_use]
     pub fn label_starting_at(&self, offset: usize) -> Option<usize> {
-        let bytes = self.bytes();
-        let (mut index, mut start) = (0, 0);
-        while start < offset {
-            start += 1 + usize::from(*bytes.get(start)?);
-            index += 1;
-        }
-        (start == offset && start < bytes.len()).then_some(index)
+        label_starting_at(self.bytes(), offset)
     }
+}
+
+/// The rest of the blocks makes no difference.
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Name {}
+
+/// The index of the label of a name that starts at `offset`, the root label included; `None` if no
+/// label starts there.
+pub(crate) fn label_starting_at(name: &[u8], offset: usize) -> Option<usize> {
+    let (mut index, mut start) = (0, 0);
+    while start < offset {
+        start += 1 + usize::from(*name.get(start)?);
+        index += 1;
+    }
+    (start == offset && start < name.len()).then_some(index)
 }
 
 /// The number of blocks of a name.
@@ -290,5 +334,30 @@ mod tests {
         assert_eq!(name.label_starting_at(4), Some(1));
         assert_eq!(name.label_starting_at(5), None);
         assert_eq!(name.label_starting_at(16), Some(3));
+    }
+
+    #[test]
+    fn names_are_composed() {
+        let origin = Name::from_wire(b"\x07example\x03org\0").unwrap();
+        let check = |labels: &[&[u8]], expected: Option<&[u8]>| {
+            let composed = Name::compose(labels, &origin);
+            assert_eq!(composed.as_ref().map(Name::bytes), expected, "{labels:x?}");
+            if let Some(composed) = composed {
+                let read = Name::from_wire(composed.bytes()).unwrap();
+                assert!(composed == read && composed.blocks() == read.blocks(), "{labels:x?}");
+            }
+        };
+        check(&[], Some(b"\x07example\x03org\0"));
+        check(&[b"a", b"Web-0"], Some(b"\x01a\x05web-0\x07example\x03org\0"));
+        check(&[b"a", b""], None);
+        check(&[&[b'a'; 64]], None);
+        // The origin has 13 bytes.
+        let label: &[u8] = &[b'a'; 63];
+        let longest = [&[63], label, &[63], label, &[63], label, &[49], &label[..49]];
+        let longest = [&longest.concat()[..], origin.bytes()].concat();
+        assert_eq!(longest.len(), NAME_LEN_MAX);
+        check(&[label, label, label, &label[..49]], Some(&longest));
+        check(&[label, label, label, &label[..50]], None);
+        check(&[label, label, label, label, label], None);
     }
 }

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::name::Name;
+use crate::name::{BLOCK_LEN, Block, Name, block_count};
 
 /// The labels below which IPv4 and IPv6 addresses are.
 const TREE_V4: &[u8] = b"\x07in-addr\x04arpa\0";
@@ -23,27 +23,31 @@ pub struct Pointer<'t> {
     pub service: &'t [u8],
 }
 
-/// Most bytes of a reverse name: 32 labels of one digit, and the tree.
-const NAME_LEN_MAX: usize = 64 + TREE_V6.len();
+/// Blocks of the longest reverse name: 32 labels of one digit, and the tree.
+const BLOCK_COUNT: usize = block_count(64 + TREE_V6.len());
 
 /// The reverse name of an address, in wire format.
 #[derive(Clone, Copy)]
 pub struct ReverseName {
-    bytes: [u8; NAME_LEN_MAX],
+    /// Zeros follow the name.
+    blocks: [Block; BLOCK_COUNT],
     len: usize,
 }
 
 impl ReverseName {
     #[must_use]
     pub fn new(address: IpAddr) -> Self {
-        let mut name = Self { bytes: [0; NAME_LEN_MAX], len: 0 };
+        let mut name = Self { blocks: [[0; BLOCK_LEN]; BLOCK_COUNT], len: 0 };
         match address {
             IpAddr::V4(address) => {
                 for octet in address.octets().into_iter().rev() {
-                    let digits = [b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10];
-                    let from = if octet >= 100 { 0 } else { 2 - usize::from(octet >= 10) };
-                    name.put(&[(digits.len() - from) as u8]);
-                    name.put(digits.get(from..).unwrap_or_default());
+                    let [hundreds, tens, ones] =
+                        [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+                    match octet {
+                        0..10 => name.put(&[1, ones]),
+                        10..100 => name.put(&[2, tens, ones]),
+                        100.. => name.put(&[3, hundreds, tens, ones]),
+                    }
                 }
                 name.put(TREE_V4);
             }
@@ -62,11 +66,21 @@ impl ReverseName {
 
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.blocks.as_flattened().get(..self.len).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn into_name(self) -> Name {
+        Name::from_blocks(self.blocks(), self.len)
+    }
+
+    pub(crate) fn blocks(&self) -> &[Block] {
+        self.blocks.get(..block_count(self.len)).unwrap_or_default()
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+        let place = self.blocks.as_flattened_mut().get_mut(self.len..self.len + bytes.len());
+        if let Some(place) = place {
             place.copy_from_slice(bytes);
             self.len += bytes.len();
         }
@@ -170,7 +184,10 @@ mod tests {
             let expected: Option<IpAddr> = expected.map(|text| text.parse().unwrap());
             assert_eq!(address(&wire(name)), expected, "{name}");
             if let Some(address) = expected {
-                assert_eq!(ReverseName::new(address).as_slice(), wire(name).bytes(), "{name}");
+                let reverse = ReverseName::new(address);
+                assert_eq!(reverse.as_slice(), wire(name).bytes(), "{name}");
+                assert_eq!(reverse.blocks(), wire(name).blocks(), "{name}");
+                assert_eq!(reverse.into_name(), wire(name), "{name}");
             }
         }
     }

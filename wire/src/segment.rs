@@ -155,6 +155,12 @@ impl<'t> Entry<'t> {
         self.bytes.get(ENTRY_HEAD_LEN..ENTRY_HEAD_LEN + len).unwrap_or_default()
     }
 
+    /// The name in blocks.
+    pub(crate) fn name_blocks(self) -> &'t [Block] {
+        let blocks = self.bytes.get(ENTRY_HEAD_LEN..ENTRY_HEAD_LEN + self.blocks_len());
+        blocks.unwrap_or_default().as_chunks().0
+    }
+
     /// Bytes that the name's blocks take.
     #[inline(always)]
     fn blocks_len(self) -> usize {

@@ -4,7 +4,9 @@
 //! against this text. Invariant: the text of every name fits; other text may be too long, which its
 //! conversion to a name finds out.
 
-use crate::name::NAME_LEN_MAX;
+use core::fmt;
+
+use crate::name::{NAME_LEN_MAX, Name};
 
 /// Bytes of the longest text: 250 bytes in labels, four characters each, and a dot per label.
 const TEXT_LEN_MAX: usize = 1024;
@@ -129,6 +131,22 @@ impl NameText {
     }
 }
 
+/// Without the final dot.
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = NameText::default();
+        text.set_name(self.bytes());
+        let text = core::str::from_utf8(text.bytes()).map_err(|_| fmt::Error)?;
+        f.write_str(text.strip_suffix('.').filter(|text| !text.is_empty()).unwrap_or(text))
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// See `NameText::read_into`.
 fn read(text: &[u8], name: &mut PlainName) -> Option<()> {
     let mut push = |byte| name.push(byte).then_some(());
@@ -196,7 +214,7 @@ const ESCAPES: [Escape; 256] = {
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use std::string::String;
+    use std::string::{String, ToString};
     use std::vec;
 
     use super::*;
@@ -209,6 +227,8 @@ mod tests {
         let mut read = PlainName::default();
         assert!(text.read_into(&mut read), "{expected}");
         assert_eq!(read.bytes(), name, "{expected}");
+        let shown = Name::from_wire(name).unwrap().to_string();
+        assert!(shown.eq_ignore_ascii_case(&expected[..(expected.len() - 1).max(1)]), "{shown}");
     }
 
     /// Text that no name is written as.

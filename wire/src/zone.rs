@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use crate::name::Name;
+use crate::name::{Name, label_starting_at};
 
 /// A set of zones in wire format, searched by the end of a name.
 ///
@@ -79,7 +79,12 @@ impl ZoneSet {
     /// The same, with the number of labels in front of the zone.
     #[must_use]
     pub fn find_below(&self, name: &Name) -> Option<(EnclosingZone, usize)> {
-        let bytes = name.bytes();
+        self.find_in_wire(name.bytes())
+    }
+
+    /// The same for a name in wire format and lower case.
+    #[must_use]
+    pub fn find_in_wire(&self, bytes: &[u8]) -> Option<(EnclosingZone, usize)> {
         for one in &self.lengths {
             let Some(offset) = bytes.len().checked_sub(one.name_len) else { continue };
             let suffix = bytes.get(offset..).unwrap_or_default();
@@ -93,7 +98,7 @@ impl ZoneSet {
                     .map(|(_, index)| *index),
             };
             if let Some(index) = found
-                && let Some(labels_in_front) = name.label_starting_at(offset)
+                && let Some(labels_in_front) = label_starting_at(bytes, offset)
             {
                 return Some((EnclosingZone { index, name_offset: offset }, labels_in_front));
             }

@@ -62,8 +62,7 @@ fn builder(pods: PodMode) -> TableBuilder {
     writer.begin(&listed);
     writer.list_endpoints(50, &[80, 9090], &[[10, 1, 0, 1].into(), "fd00::1".parse().unwrap()]);
     builder.insert(writer.finish());
-    let reverse_name = wire_name("1.0.1.10.in-addr.arpa");
-    builder.insert_pointer(&reverse_name, [10, 1, 0, 1].into(), &listed);
+    builder.insert_pointer([10, 1, 0, 1].into(), &Name::from_wire(&listed).unwrap());
     let many = wire_name("many.default.svc.cluster.local");
     writer.begin(&many);
     writer.answer(TYPE_A);

@@ -25,8 +25,8 @@ use engine::plugin::log::ring::QueryRings;
 use engine::steering::Company;
 use wire::compile::{EntryWriter, Section, TableBuilder, TableOptions};
 use wire::hash::HashSeed;
+use wire::name::Name;
 use wire::pod::PodMode;
-use wire::reverse::ReverseName;
 use wire::table::{EVERY_TYPE, Table};
 
 use query::wire_name;
@@ -78,8 +78,7 @@ pub fn builder() -> TableBuilder {
         let endpoint = [10, 1, 0, count].into();
         writer.list_endpoints(100, &[8080], &[endpoint]);
         builder.insert(writer.finish());
-        let reverse_name = ReverseName::new(endpoint);
-        builder.insert_pointer(reverse_name.as_slice(), endpoint, &owner);
+        builder.insert_pointer(endpoint, &Name::from_wire(&owner).unwrap());
     }
     let alias = wire_name("alias.default.svc.cluster.local");
     writer.begin(&alias);

@@ -6,16 +6,15 @@
 
 use std::net::IpAddr;
 
-use domain::base::name::NameBuilder;
-use domain::dep::octseq::array::Array;
+use wire::name::Name;
 use wire::pod::dashed_address;
 
-use super::zones::{WireName, Zones};
+use super::zones::Zones;
 use crate::object::{ObjectKey, Protocol};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
-    pub name: WireName,
+    pub name: Name,
     pub target: AliasTarget,
 }
 
@@ -56,29 +55,27 @@ impl Alias {
 
     /// The name alone.
     #[must_use]
-    pub fn name(external_name: &str) -> Option<WireName> {
+    pub fn name(external_name: &str) -> Option<Name> {
         if external_name.parse::<IpAddr>().is_ok() {
             return None;
         }
-        let mut name = NameBuilder::<Array<255>>::new();
-        for label in external_name.strip_suffix('.').unwrap_or(external_name).split('.') {
-            let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-            if label.is_empty() || !label.bytes().all(is_host) {
-                return None;
-            }
-            name.append_label(label.to_ascii_lowercase().as_bytes()).ok()?;
+        let labels = external_name.strip_suffix('.').unwrap_or(external_name).split('.');
+        let labels: Vec<&[u8]> = labels.map(str::as_bytes).collect();
+        let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if !labels.iter().all(|label| label.iter().all(is_host)) {
+            return None;
         }
-        name.into_name().ok()
+        let root = Name::default();
+        Name::compose(&labels, &root)
     }
 }
 
-fn target(name: &WireName, zones: &Zones) -> Option<AliasTarget> {
-    let read = wire::name::Name::from_wire(name.as_slice())?;
-    let Some(zone) = zones.enclosing(&read) else { return Some(AliasTarget::Outside) };
-    let text = |index: usize| String::from_utf8_lossy(read.label(index));
+fn target(name: &Name, zones: &Zones) -> Option<AliasTarget> {
+    let Some(zone) = zones.enclosing(name) else { return Some(AliasTarget::Outside) };
+    let text = |index: usize| String::from_utf8_lossy(name.label(index));
     let left = zone.labels_left;
     let is =
-        |from_zone: usize, label: &[u8]| from_zone <= left && read.label(left - from_zone) == label;
+        |from_zone: usize, label: &[u8]| from_zone <= left && name.label(left - from_zone) == label;
     if zone.is_reverse {
         return Some(AliasTarget::Nowhere);
     }
@@ -86,7 +83,7 @@ fn target(name: &WireName, zones: &Zones) -> Option<AliasTarget> {
         return Some(AliasTarget::NameServers);
     }
     if left >= 3 && is(1, b"pod") {
-        let label = read.label(left - 3);
+        let label = name.label(left - 3);
         let Some(address) = dashed_address(label) else { return Some(AliasTarget::Nowhere) };
         return Some(AliasTarget::Pod {
             namespace: text(left - 2).into(),

@@ -1,20 +1,27 @@
 //! Lists of ports, each stored once: ten thousand Services have about a dozen different ones.
+//!
+//! Invariant: a list is sorted, and has each port once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+
+use rapidhash::fast::RandomState;
 
 use crate::object::Port;
 
 #[derive(Debug, Default)]
 pub(super) struct PortLists {
-    lists: HashSet<Arc<[Port]>>,
+    lists: HashSet<Arc<[Port]>, RandomState>,
     /// At this many lists, unused ones are dropped.
     purge_at: usize,
 }
 
 impl PortLists {
-    /// Returns a shared copy of this list.
+    /// Returns a shared copy of these ports.
     pub(super) fn share(&mut self, ports: Box<[Port]>) -> Arc<[Port]> {
+        let mut ports = Vec::from(ports);
+        ports.sort_unstable();
+        ports.dedup();
         if let Some(known) = self.lists.get(&*ports) {
             return Arc::clone(known);
         }

@@ -13,6 +13,7 @@ use crate::object::{self, ExternalTarget, ObjectKey, Port, ServiceKind};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelService {
     pub kind: ServiceKind,
+    /// Sorted, each once.
     pub ports: Arc<[Port]>,
     /// Where it can be reached from outside the cluster. Sorted: addresses first.
     pub external: Box<[ExternalTarget]>,
@@ -24,10 +25,11 @@ pub struct ModelSlice {
     pub service: ObjectId,
     /// The addresses of ready endpoints.
     addresses: Box<[IpAddr]>,
-    /// The label of each of them, or nothing if none has one.
+    /// The label of each of them, in lower case, or nothing if none has one.
     labels: Box<[Option<Box<str>>]>,
     /// Endpoints that are host names: lower case, without a final dot.
     pub hosts: Box<[Box<str>]>,
+    /// Sorted, each once.
     pub ports: Arc<[Port]>,
 }
 
@@ -41,7 +43,7 @@ pub(crate) struct ModelPod {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ModelEndpoint<'m> {
     pub address: IpAddr,
-    /// The endpoint's own label. `None`: the label is made from the address.
+    /// The endpoint's own label, in lower case. `None`: the label is made from the address.
     pub label: Option<&'m str>,
 }
 
@@ -87,12 +89,14 @@ impl ModelSlice {
         slice: object::EndpointSlice,
         endpoint_pod_names: bool,
         lists: &mut PortLists,
-    ) -> Self {
-        let mut addresses = Vec::with_capacity(slice.endpoints.len());
+    ) -> (ObjectKey, Self) {
+        let object::EndpointSlice { key, endpoints, hosts, ports, .. } = slice;
+        let mut addresses = Vec::with_capacity(endpoints.len());
         let mut labels = Vec::new();
-        for endpoint in slice.endpoints {
+        for endpoint in endpoints {
             let pod_name = endpoint.pod_name.filter(|name| endpoint_pod_names && is_label(name));
-            let label = endpoint.hostname.filter(|name| !name.is_empty()).or(pod_name);
+            let mut label = endpoint.hostname.filter(|name| !name.is_empty()).or(pod_name);
+            label.iter_mut().for_each(|label| label.make_ascii_lowercase());
             if label.is_some() {
                 labels.resize(addresses.len(), None);
             }
@@ -104,16 +108,17 @@ impl ModelSlice {
         if !labels.is_empty() {
             labels.resize(addresses.len(), None);
         }
-        let hosts = slice.hosts.iter().map(|host| {
+        let hosts = hosts.iter().map(|host| {
             host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase().into_boxed_str()
         });
-        Self {
+        let slice = Self {
             service,
             addresses: addresses.into(),
             labels: labels.into(),
             hosts: hosts.collect(),
-            ports: lists.share(slice.ports),
-        }
+            ports: lists.share(ports),
+        };
+        (key, slice)
     }
 }
 

@@ -5,11 +5,11 @@
 //! object, never by a partial list.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use rapidhash::fast::RandomState;
 
 use crate::object::{Change, ObjectKey};
 
@@ -20,7 +20,7 @@ pub struct ObjectId(u32);
 impl ObjectId {
     pub(crate) const LOWEST: Self = Self(0);
 
-    const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -72,7 +72,7 @@ pub(super) struct Store<V> {
     len: usize,
     /// While a list is being received: those of its objects that differ from the stored ones. The
     /// others are only marked.
-    listed: Option<HashMap<ObjectKey, V>>,
+    listed: Option<HashMap<ObjectKey, V, RandomState>>,
     /// Number of the current or last list.
     round: u32,
     synced: bool,
@@ -201,7 +201,7 @@ impl<V: PartialEq> Store<V> {
         match change {
             Change::Init => {
                 self.round += 1;
-                self.listed = Some(HashMap::new());
+                self.listed = Some(HashMap::default());
                 Vec::new()
             }
             Change::InitApply((key, value)) => {
@@ -287,6 +287,10 @@ impl<V: PartialEq> Store<V> {
         let Some(listed) = self.listed.take() else { return Vec::new() };
         self.synced = true;
         let mut differences = Vec::with_capacity(listed.len());
+        let Self { slots, by_key, hasher, .. } = self;
+        by_key.reserve(listed.len(), |id| {
+            slots[id.index()].as_ref().map_or(0, |slot| hasher.hash_one(slot.key.parts()))
+        });
         for (key, value) in listed {
             differences.extend(self.put(&key, value));
         }

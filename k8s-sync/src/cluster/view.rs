@@ -50,18 +50,17 @@ impl Cluster {
         self.slices_of.of(service).filter_map(|slice| self.slices.get(slice))
     }
 
-    /// The existing Services with this address as a cluster IP, sorted by name.
+    /// The existing Service with this address as a cluster IP: of several, the first by name.
     #[must_use]
-    pub fn with_cluster_ip(&self, address: IpAddr) -> Vec<(ObjectId, &ModelService)> {
-        let existing = |id| Some((id, self.service(id)?));
-        self.sorted_by_name(self.cluster_ips.of(address).filter_map(existing).collect())
+    pub fn with_cluster_ip(&self, address: IpAddr) -> Option<ObjectId> {
+        let existing = |id: &ObjectId| self.service(*id).is_some();
+        self.cluster_ips.of(address).filter(existing).min_by_key(|id| self.services.key(*id))
     }
 
     /// The slices with this address, of existing Services.
-    #[must_use]
-    pub fn slices_at(&self, address: IpAddr) -> Vec<(&ModelSlice, &ModelService)> {
+    pub fn slices_at(&self, address: IpAddr) -> impl Iterator<Item = (&ModelSlice, &ModelService)> {
         let slices = self.slices_at.of(address).filter_map(|slice| self.slices.get(slice));
-        slices.filter_map(|slice| Some((slice, self.service(slice.service)?))).collect()
+        slices.filter_map(|slice| Some((slice, self.service(slice.service)?)))
     }
 
     /// The Services with this address as a cluster IP or an endpoint, sorted by name, including

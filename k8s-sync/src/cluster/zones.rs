@@ -3,23 +3,19 @@
 
 use std::net::IpAddr;
 
-use domain::base::Name;
-use domain::dep::octseq::array::Array;
+use wire::name::Name;
 use wire::reverse::ReverseName;
 use wire::zone::ZoneSet;
 
-/// A whole name in wire format, on the stack.
-pub type WireName = Name<Array<255>>;
-
 #[derive(Debug)]
 pub struct Zones {
-    forward: Vec<Name<Vec<u8>>>,
-    reverse: Vec<Name<Vec<u8>>>,
+    forward: Vec<Name>,
+    reverse: Vec<Name>,
     /// In the order of the Corefile.
     is_reverse: Vec<bool>,
     all: ZoneSet,
     /// The first zone that is a whole reverse tree.
-    tree: Option<Name<Vec<u8>>>,
+    tree: Option<Name>,
     /// Whether the zones contain all IPv4 addresses, and all IPv6 addresses.
     whole_trees: [bool; 2],
 }
@@ -39,46 +35,42 @@ impl Zones {
     /// `zones`: wire format, lower case, in the order of the Corefile.
     #[must_use]
     pub fn new(zones: &[Vec<u8>]) -> Self {
-        let names = zones.iter().map(|zone| {
-            Name::from_octets(zone.clone()).expect("a zone is a whole name in wire format")
-        });
+        let names = zones.iter().map(|zone| whole_name(zone));
         let (reverse, forward): (Vec<_>, Vec<_>) = names.clone().partition(is_reverse_zone);
         let is_reverse = names.map(|name| is_reverse_zone(&name)).collect();
         let whole_trees = TREES.map(|tree| zones.iter().any(|zone| zone == tree));
-        let tree = zones.iter().find(|zone| TREES.contains(&zone.as_slice()));
-        let tree = tree.and_then(|tree| Name::from_octets(tree.clone()).ok());
+        let tree = reverse.iter().find(|zone| TREES.contains(&zone.bytes())).cloned();
         Self { forward, reverse, is_reverse, all: ZoneSet::new(zones), tree, whole_trees }
     }
 
     /// The zones of Services and pods, in the order of the Corefile.
     #[must_use]
-    pub fn forward(&self) -> &[Name<Vec<u8>>] {
+    pub fn forward(&self) -> &[Name] {
         &self.forward
     }
 
     /// The reverse zones, in the order of the Corefile.
     #[must_use]
-    pub fn reverse(&self) -> &[Name<Vec<u8>>] {
+    pub fn reverse(&self) -> &[Name] {
         &self.reverse
     }
 
     /// Whether a name below this zone belongs to it, and not to a longer one of the zones.
     #[must_use]
-    pub fn is_own(&self, name: &WireName, zone: &Name<Vec<u8>>) -> bool {
+    pub fn is_own(&self, name: &Name, zone: &Name) -> bool {
         is_own(&self.all, name, zone)
     }
 
     /// The zone that PTR records point into. Without a zone of names it is a whole reverse tree, as
     /// in CoreDNS.
     #[must_use]
-    pub fn primary(&self) -> Option<&Name<Vec<u8>>> {
+    pub fn primary(&self) -> Option<&Name> {
         self.forward.first().or(self.tree.as_ref())
     }
 
     #[must_use]
-    pub fn enclosing(&self, name: &wire::name::Name) -> Option<EnclosingZone> {
-        let zone = self.all.find(name)?;
-        let labels_left = name.label_starting_at(zone.name_offset)?;
+    pub fn enclosing(&self, name: &Name) -> Option<EnclosingZone> {
+        let (zone, labels_left) = self.all.find_below(name)?;
         Some(EnclosingZone { is_reverse: self.is_reverse[zone.index], labels_left })
     }
 
@@ -90,9 +82,9 @@ impl Zones {
 
     /// The owner of this address's PTR records, if it is in one of the zones.
     #[must_use]
-    pub fn reverse_name(&self, address: IpAddr) -> Option<WireName> {
-        let (name, read) = reverse_name(address)?;
-        self.enclosing(&read).filter(|zone| zone.is_reverse && zone.labels_left > 0)?;
+    pub fn reverse_name(&self, address: IpAddr) -> Option<Name> {
+        let name = ReverseName::new(address).into_name();
+        self.enclosing(&name).filter(|zone| zone.is_reverse && zone.labels_left > 0)?;
         Some(name)
     }
 }
@@ -101,7 +93,7 @@ impl Zones {
 #[derive(Debug)]
 pub struct ExternalZones {
     /// In the order of the Corefile.
-    names: Vec<Name<Vec<u8>>>,
+    names: Vec<Name>,
     all: ZoneSet,
 }
 
@@ -109,71 +101,64 @@ impl ExternalZones {
     /// `zones`: wire format, lower case, in the order of the Corefile, at least one.
     #[must_use]
     pub fn new(zones: &[Vec<u8>]) -> Self {
-        let names = zones.iter().map(|zone| {
-            Name::from_octets(zone.clone()).expect("a zone is a whole name in wire format")
-        });
-        Self { names: names.collect(), all: ZoneSet::new(zones) }
+        let names = zones.iter().map(|zone| whole_name(zone)).collect();
+        Self { names, all: ZoneSet::new(zones) }
     }
 
     /// All of them, reverse zones too.
     #[must_use]
-    pub fn names(&self) -> &[Name<Vec<u8>>] {
+    pub fn names(&self) -> &[Name] {
         &self.names
     }
 
     /// The zones of Services, in the order of the Corefile.
-    pub fn forward(&self) -> impl Iterator<Item = &Name<Vec<u8>>> {
+    pub fn forward(&self) -> impl Iterator<Item = &Name> {
         self.names.iter().filter(|zone| !is_reverse_zone(zone))
     }
 
     /// The zone that PTR records point into: the first that is not a reverse zone, if there is one.
     #[must_use]
-    pub fn primary(&self) -> Option<&Name<Vec<u8>>> {
+    pub fn primary(&self) -> Option<&Name> {
         self.forward().next().or_else(|| self.names.first())
     }
 
     /// Whether a name below this zone belongs to it, and not to a longer one of the zones.
     #[must_use]
-    pub fn is_own(&self, name: &WireName, zone: &Name<Vec<u8>>) -> bool {
+    pub fn is_own(&self, name: &Name, zone: &Name) -> bool {
         is_own(&self.all, name, zone)
     }
 
     /// The owner of this address's PTR records, if it is in one of the zones.
     #[must_use]
-    pub fn reverse_name(&self, address: IpAddr) -> Option<WireName> {
-        let (name, read) = reverse_name(address)?;
-        self.all.find(&read).filter(|zone| zone.name_offset > 0)?;
+    pub fn reverse_name(&self, address: IpAddr) -> Option<Name> {
+        let name = ReverseName::new(address).into_name();
+        self.all.find(&name).filter(|zone| zone.name_offset > 0)?;
         Some(name)
     }
 }
 
-fn reverse_name(address: IpAddr) -> Option<(WireName, wire::name::Name)> {
-    let name = ReverseName::new(address);
-    let octets = Array::try_from(name.as_slice()).ok()?;
-    let read = wire::name::Name::from_wire(name.as_slice())?;
-    Some((WireName::from_octets(octets).ok()?, read))
+fn whole_name(wire: &[u8]) -> Name {
+    Name::from_wire(wire).expect("a whole name in wire format")
 }
 
-fn is_own(all: &ZoneSet, name: &WireName, zone: &Name<Vec<u8>>) -> bool {
-    let read = wire::name::Name::from_wire(name.as_slice());
-    let found = read.and_then(|read| all.find(&read));
-    found.is_some_and(|found| name.len() - found.name_offset == zone.len())
+fn is_own(all: &ZoneSet, name: &Name, zone: &Name) -> bool {
+    let found = all.find(name);
+    found.is_some_and(|found| name.bytes().len() - found.name_offset == zone.bytes().len())
 }
 
-fn is_reverse_zone(zone: &Name<Vec<u8>>) -> bool {
-    TREES.iter().any(|tree| {
-        let tree = Name::<[u8]>::from_slice(tree).expect("a name in wire format");
-        zone.ends_with(tree)
-    })
+fn is_reverse_zone(zone: &Name) -> bool {
+    ZoneSet::new(&TREES).find(zone).is_some()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    type DomainName = domain::base::Name<Vec<u8>>;
+
     fn check(zones: &[&str], address: &str, expected: Option<&str>) {
         let zones: Vec<Vec<u8>> =
-            zones.iter().map(|zone| zone.parse::<Name<Vec<u8>>>().unwrap().into_octets()).collect();
+            zones.iter().map(|zone| zone.parse::<DomainName>().unwrap().into_octets()).collect();
         let name = Zones::new(&zones).reverse_name(address.parse().unwrap());
         assert_eq!(name.map(|name| name.to_string()).as_deref(), expected, "{address}");
     }

@@ -4,7 +4,6 @@
 //! Invariant: for every key, a published table matches the model at that moment, and only changed
 //! names are written.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use wire::compile::{TableBuilder, TableOptions};
@@ -24,8 +23,10 @@ pub(super) struct Answers {
     builder: TableBuilder,
     /// The external zones; `None` for the cluster's own table.
     external: Option<External>,
-    /// The names of each Service in the table. Those of other keys follow from the key.
-    services: HashMap<ObjectId, Box<[PublishedName]>>,
+    /// The names of each Service in the table, by number. Those of other keys follow from the key.
+    services: Vec<Box<[PublishedName]>>,
+    /// Of the Service that is being written. Here so that the memory is used again.
+    names: Vec<PublishedName>,
     seed: HashSeed,
     refused_names: u64,
     refused_log: RefusedLog,
@@ -79,7 +80,8 @@ impl Answers {
         Self {
             builder,
             external,
-            services: HashMap::new(),
+            services: Vec::new(),
+            names: Vec::new(),
             seed,
             refused_names: 0,
             refused_log: RefusedLog::default(),
@@ -141,8 +143,8 @@ impl Answers {
                 EntryChange::Put(entry) => {
                     builder.insert(entry);
                 }
-                EntryChange::Point { reverse_name, address, service } => {
-                    builder.insert_pointer(reverse_name, address, service);
+                EntryChange::Point { address, service } => {
+                    builder.insert_pointer(address, service);
                 }
                 // Inserting returns the hash that removes. Of two calls for a name, the last
                 // counts.
@@ -163,9 +165,13 @@ impl Answers {
         service: ObjectId,
         records: &mut RecordWriter,
     ) -> (usize, Refused) {
-        let before = self.services.remove(&service).unwrap_or_default();
-        let (builder, seed) = (&mut self.builder, self.seed);
-        let (mut now, mut written) = (Vec::with_capacity(before.len()), Vec::new());
+        let Self { builder, services, names: now, seed, .. } = self;
+        if services.len() <= service.index() {
+            services.resize_with(service.index() + 1, Box::default);
+        }
+        let before = std::mem::take(&mut services[service.index()]);
+        let mut written = Vec::new();
+        now.clear();
         let dirty = AnswerKey::Service(service);
         let external = self.external.as_ref();
         let refused = write(records, cluster, external, &dirty, &mut |change| match change {
@@ -194,9 +200,7 @@ impl Answers {
                 changes += 1;
             }
         }
-        if !now.is_empty() {
-            self.services.insert(service, now.into());
-        }
+        services[service.index()] = now.as_slice().into();
         (changes, refused)
     }
 

@@ -5,14 +5,15 @@
 
 use std::net::IpAddr;
 
-use domain::base::{Name, Rtype};
+use domain::base::Rtype;
 use domain::rdata::{Ns, Txt};
 use wire::compile::Section;
+use wire::name::Name;
 
 use super::label::{EndpointLabel, Label};
-use super::pen::{Pen, compose};
+use super::pen::{Pen, in_data};
 use super::sorted;
-use crate::cluster::{Cluster, ModelSlice, WireName, Zones};
+use crate::cluster::{Cluster, ModelSlice, Zones};
 use crate::object::ServiceKind;
 
 /// The version of the specification, and the TTL of that record (Kubernetes DNS specification,
@@ -46,10 +47,9 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster) {
 }
 
 /// The zone's NS records, and `ns.dns`.
-fn write_zone(pen: &mut Pen<'_>, zones: &Zones, zone: &Name<Vec<u8>>, servers: &[NameServer]) {
+fn write_zone(pen: &mut Pen<'_>, zones: &Zones, zone: &Name, servers: &[NameServer]) {
     let Some(default) = pen.name(&[b"ns", b"dns"], zone) else { return };
-    let Some(apex) = compose(&[], zone) else { return };
-    write_name_servers(pen, &apex, &default, servers);
+    write_name_servers(pen, zone, &default, servers);
     put_empty(pen, zones, b"dns", zone);
     if zones.is_own(&default, zone) {
         pen.begin(&default);
@@ -60,8 +60,8 @@ fn write_zone(pen: &mut Pen<'_>, zones: &Zones, zone: &Name<Vec<u8>>, servers: &
 }
 
 /// The name of this label exists, unless it is a zone itself.
-fn put_empty(pen: &mut Pen<'_>, zones: &Zones, label: &[u8], zone: &Name<Vec<u8>>) {
-    if let Some(owner) = compose(&[label], zone).filter(|owner| zones.is_own(owner, zone)) {
+fn put_empty(pen: &mut Pen<'_>, zones: &Zones, label: &[u8], zone: &Name) {
+    if let Some(owner) = Name::compose(&[label], zone).filter(|owner| zones.is_own(owner, zone)) {
         pen.put_empty(&owner);
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn name_server_addresses(cluster: &Cluster) -> Vec<IpAddr> {
 /// A name server: its labels below the zone (none for `ns.dns`), and one address.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct NameServer {
-    labels: Vec<Label>,
+    labels: Vec<Vec<u8>>,
     address: IpAddr,
 }
 
@@ -89,24 +89,24 @@ fn name_servers(cluster: &Cluster) -> Vec<NameServer> {
     let servers = owners.flat_map(|(id, found)| {
         let key = cluster.service_key(id);
         let service = key.and_then(|key| Label::read(key.name).zip(Label::read(key.namespace)));
-        let service = service.zip(Label::read("svc"));
-        let addresses: Vec<(Option<Label>, IpAddr)> = match &found.kind {
+        let addresses: Vec<(Option<EndpointLabel<'_>>, IpAddr)> = match &found.kind {
             ServiceKind::ClusterIp(addresses) => {
                 addresses.iter().map(|address| (None, *address)).collect()
             }
             ServiceKind::Headless => {
                 let endpoints = cluster.slices(id).flat_map(ModelSlice::endpoints);
                 let named = endpoints.filter_map(|endpoint| {
-                    Some((Some(EndpointLabel::of(&endpoint)?.label()), endpoint.address))
+                    Some((Some(EndpointLabel::of(&endpoint)?), endpoint.address))
                 });
                 named.collect()
             }
             ServiceKind::ExternalName(_) => Vec::new(),
         };
         addresses.into_iter().filter_map(move |(endpoint, address)| {
-            let ((name, namespace), svc) = service?;
-            let labels = endpoint.into_iter().chain([name, namespace, svc]).collect();
-            Some(NameServer { labels, address })
+            let (name, namespace) = service?;
+            let endpoint = endpoint.map(|label| label.with_text(<[u8]>::to_vec));
+            let service = [name.as_slice(), namespace.as_slice(), b"svc"].map(<[u8]>::to_vec);
+            Some(NameServer { labels: endpoint.into_iter().chain(service).collect(), address })
         })
     });
     let servers = sorted(servers);
@@ -116,17 +116,12 @@ fn name_servers(cluster: &Cluster) -> Vec<NameServer> {
     servers
 }
 
-fn write_name_servers(
-    pen: &mut Pen<'_>,
-    apex: &WireName,
-    default: &WireName,
-    servers: &[NameServer],
-) {
+fn write_name_servers(pen: &mut Pen<'_>, apex: &Name, default: &Name, servers: &[NameServer]) {
     let target = |server: &NameServer| match server.labels.as_slice() {
         [] => Some(default.clone()),
         labels => {
-            let labels: Vec<&[u8]> = labels.iter().map(Label::as_slice).collect();
-            compose(&labels, apex)
+            let labels: Vec<&[u8]> = labels.iter().map(Vec::as_slice).collect();
+            Name::compose(&labels, apex)
         }
     };
     pen.begin(apex);
@@ -134,7 +129,7 @@ fn write_name_servers(
         pen.answer(Rtype::NS);
         for of_name in servers.chunk_by(|one, next| one.labels == next.labels) {
             if let Some(target) = target(&of_name[0]) {
-                pen.record(Section::Answer, apex, &Ns::new(&target));
+                pen.record(Section::Answer, apex, &Ns::new(in_data(&target)));
             }
         }
         for server in servers {

@@ -9,44 +9,40 @@ use std::net::IpAddr;
 use domain::base::Rtype;
 use domain::rdata::Cname;
 use wire::compile::Section;
+use wire::endpoint::AddressLabel;
+use wire::name::Name;
+use wire::pod::PodMode;
 use wire::table::EVERY_TYPE;
 
 use super::apex;
+use super::backends::{Backends, PortFilter, addresses};
 use super::label::Label;
-use super::pen::Pen;
-use super::service::{self, Backends, PortFilter};
-use crate::cluster::{Alias, AliasTarget, Cluster, ServicePart, WireName};
+use super::pen::{Pen, in_data};
+use crate::cluster::{Alias, AliasTarget, Cluster, ServicePart};
 use crate::object::ObjectKey;
-use wire::pod::PodMode;
 
 /// Maximum number of CNAME records in an answer. CoreDNS follows about as many.
 const CHAIN_LEN_MAX: usize = 10;
 
-/// The labels are those of the Service and its namespace.
-pub(super) fn write(
-    pen: &mut Pen<'_>,
-    cluster: &Cluster,
-    [name, namespace]: [&Label; 2],
-    external_name: &str,
-) {
+/// `labels`: those of the Service below a zone.
+pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, labels: &[&[u8]], external_name: &str) {
     let Some(alias) = Alias::read(external_name, cluster.zones()) else {
         return pen.refuse(|| format!("externalName {external_name:?} is not a host name"));
     };
     for zone in cluster.zones().forward() {
-        let labels = [name.as_slice(), namespace.as_slice(), b"svc"];
-        let Some(owner) = pen.own_name(&labels, zone, cluster.zones()) else { continue };
+        let Some(owner) = pen.own_name(labels, zone, cluster.zones()) else { continue };
         write_entry(pen, cluster, &owner, alias.clone());
     }
 }
 
-fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &WireName, alias: Alias) {
+fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &Name, alias: Alias) {
     let (chain, last) = follow(cluster, owner, alias);
     let addresses = last.map(|target| addresses_at(cluster, &target)).unwrap_or_default();
     let end = chain.last().map_or(owner, |(_, target)| target);
     let put_chain = |pen: &mut Pen<'_>, rtype: Rtype, len: usize| {
         pen.answer(rtype);
         for (owner, target) in &chain[..len] {
-            pen.record(Section::Answer, owner, &Cname::new(target));
+            pen.record(Section::Answer, owner, &Cname::new(in_data(target)));
         }
     };
     pen.begin(owner);
@@ -71,9 +67,9 @@ fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &WireName, alias: Al
 /// is a loop.
 fn follow(
     cluster: &Cluster,
-    owner: &WireName,
+    owner: &Name,
     first: Alias,
-) -> (Vec<(WireName, WireName)>, Option<AliasTarget>) {
+) -> (Vec<(Name, Name)>, Option<AliasTarget>) {
     let mut chain = vec![(owner.clone(), first.name)];
     let mut destination = first.target;
     while chain.len() < CHAIN_LEN_MAX {
@@ -103,7 +99,7 @@ fn addresses_at(cluster: &Cluster, target: &AliasTarget) -> Vec<IpAddr> {
                 PodMode::Disabled => false,
                 PodMode::Insecure => cluster.has_namespace(namespace),
                 PodMode::Verified => {
-                    Label::of_pod(*address).as_slice() == label.as_bytes()
+                    AddressLabel::of_pod(*address).as_slice() == label.as_bytes()
                         && cluster.has_pod(namespace, *address)
                 }
             };
@@ -117,12 +113,11 @@ fn service_addresses(cluster: &Cluster, key: &ObjectKey, part: &ServicePart) -> 
     let backends = id.and_then(|id| Backends::new(cluster, id, cluster.service(id)?));
     let Some(backends) = backends else { return Vec::new() };
     match part {
-        ServicePart::Whole => service::addresses(backends.front(), PortFilter::Any),
-        ServicePart::Endpoint(label) => Label::read(label).map_or_else(Vec::new, |label| {
-            service::addresses(backends.endpoint(&label), PortFilter::Any)
-        }),
+        ServicePart::Whole => addresses(backends.front(), PortFilter::Any),
+        ServicePart::Endpoint(label) => Label::read(label)
+            .map_or_else(Vec::new, |label| addresses(backends.endpoint(label), PortFilter::Any)),
         ServicePart::Port(name, protocol) => {
-            service::addresses(backends.front(), PortFilter::Port(name, *protocol))
+            addresses(backends.front(), PortFilter::Port(name, *protocol))
         }
     }
 }

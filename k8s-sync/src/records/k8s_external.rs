@@ -6,17 +6,19 @@
 
 use std::net::IpAddr;
 
-use domain::base::{Name, Rtype};
+use domain::base::Rtype;
 use domain::rdata::{Cname, Ns, Srv};
 use wire::apex::ApexLabel;
 use wire::compile::Section;
+use wire::name::Name;
 use wire::table::EVERY_TYPE;
 
-use super::label::Label;
-use super::pen::{Pen, compose};
-use super::service::{self, Backends};
+use super::backends::Backends;
+use super::label::{Label, PortLabel};
+use super::pen::{Pen, in_data};
+use super::service;
 use super::{External, sorted};
-use crate::cluster::{Alias, AnswerKey, Cluster, ModelService, ModelSlice, ObjectId, WireName};
+use crate::cluster::{Alias, AnswerKey, Cluster, ModelService, ModelSlice, ObjectId};
 use crate::object::{ExternalTarget, ServiceKind};
 
 pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, key: &AnswerKey) {
@@ -34,13 +36,11 @@ fn write_apex(pen: &mut Pen<'_>, cluster: &Cluster, external: &External) {
     let addresses = name_server_addresses(cluster, external.is_headless);
     let label = external.apex.text();
     for zone in external.zones.names() {
-        let (Some(apex), Some(parent)) = (compose(&[], zone), compose(&[label], zone)) else {
-            continue;
-        };
+        let Some(parent) = Name::compose(&[label], zone) else { continue };
         let Some(server) = pen.name(&[b"ns1", label], zone) else { continue };
-        pen.begin(&apex);
+        pen.begin(zone);
         pen.answer(Rtype::NS);
-        pen.record(Section::Answer, &apex, &Ns::new(&server));
+        pen.record(Section::Answer, zone, &Ns::new(in_data(&server)));
         for address in &addresses {
             pen.address(Section::Additional, &server, *address);
         }
@@ -89,7 +89,7 @@ fn write_namespace(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, na
 }
 
 /// The label of a namespace, unless the apex's label hides it.
-fn visible(namespace: &str, apex: &ApexLabel) -> Option<Label> {
+fn visible<'n>(namespace: &'n str, apex: &ApexLabel) -> Option<Label<'n>> {
     Label::read(namespace).filter(|label| label.as_slice() != apex.text())
 }
 
@@ -112,7 +112,7 @@ fn write_below(
     pen: &mut Pen<'_>,
     cluster: &Cluster,
     external: &External,
-    base: &WireName,
+    base: &Name,
     (id, found): (ObjectId, &ModelService),
 ) {
     let addresses: Vec<IpAddr> = found.external_addresses().collect();
@@ -126,7 +126,7 @@ fn write_below(
         ExternalTarget::Host(host) => Alias::name(host),
         ExternalTarget::Address(_) => None,
     });
-    let hosts: Vec<WireName> = hosts.collect();
+    let hosts: Vec<Name> = hosts.collect();
     if !hosts.is_empty() {
         return write_hosts(pen, base, &hosts, found);
     }
@@ -144,15 +144,15 @@ fn write_below(
 
 /// A Service whose load balancer has host names. A name has at most one CNAME record (RFC 1034,
 /// section 3.6.2): the first host counts.
-fn write_hosts(pen: &mut Pen<'_>, base: &WireName, hosts: &[WireName], found: &ModelService) {
+fn write_hosts(pen: &mut Pen<'_>, base: &Name, hosts: &[Name], found: &ModelService) {
     write_alias(pen, base, hosts, found.ports.iter().filter_map(|port| port.number));
-    if let Some(wildcard) = compose(&[b"*"], base) {
+    if let Some(wildcard) = Name::compose(&[b"*"], base) {
         write_alias(pen, &wildcard, hosts, found.ports.iter().filter_map(|port| port.number));
     }
     let named = found.ports.iter().filter(|port| !port.name.is_empty());
     let named = sorted(named.map(|port| (port.protocol, &*port.name)));
     for (protocol, name) in named {
-        let Some(label) = Label::underscored(name) else { continue };
+        let Some(label) = PortLabel::read(name) else { continue };
         let labels = [label.as_slice(), service::protocol_label(protocol)];
         let Some(owner) = pen.name(&labels, base) else { continue };
         let ports = found.ports.iter();
@@ -162,12 +162,7 @@ fn write_hosts(pen: &mut Pen<'_>, base: &WireName, hosts: &[WireName], found: &M
 }
 
 /// A CNAME to the first host, and SRV records for all. A look-up follows the CNAME.
-fn write_alias(
-    pen: &mut Pen<'_>,
-    owner: &WireName,
-    hosts: &[WireName],
-    ports: impl Iterator<Item = u16>,
-) {
+fn write_alias(pen: &mut Pen<'_>, owner: &Name, hosts: &[Name], ports: impl Iterator<Item = u16>) {
     let ports = sorted(ports);
     pen.begin(owner);
     if !ports.is_empty() {
@@ -175,25 +170,24 @@ fn write_alias(
         pen.answer(Rtype::SRV);
         for host in hosts {
             for port in &ports {
-                pen.record(Section::Answer, owner, &Srv::new(0, weight, *port, host));
+                pen.record(Section::Answer, owner, &Srv::new(0, weight, *port, in_data(host)));
             }
         }
     }
     pen.answer(Rtype::from_int(EVERY_TYPE));
-    pen.record(Section::Answer, owner, &Cname::new(&hosts[0]));
+    pen.record(Section::Answer, owner, &Cname::new(in_data(&hosts[0])));
     pen.put();
 }
 
 /// The PTR records of an external address.
 fn write_address(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, address: IpAddr) {
     let Some(owner) = external.zones.reverse_name(address) else { return };
-    let zone: Option<&Name<Vec<u8>>> = external.zones.primary();
+    let zone = external.zones.primary();
     let owners = cluster.external_owners(address).into_iter();
     let targets = owners.filter_map(|(id, _)| {
         let key = cluster.service_key(id)?;
         let (name, namespace) = (Label::read(key.name)?, Label::read(key.namespace)?);
-        compose(&[name.as_slice(), namespace.as_slice()], zone?)
+        Name::compose(&[name.as_slice(), namespace.as_slice()], zone?)
     });
-    let targets: Vec<WireName> = targets.collect();
-    pen.put_pointers(&owner, &targets);
+    pen.put_pointers(&owner, targets);
 }

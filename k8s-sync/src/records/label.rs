@@ -1,92 +1,88 @@
 //! One label of a name, as spelled in the API server's objects.
 //!
-//! Invariant: 1 to 63 bytes of letters, digits and hyphens in lower case (RFC 1123, section 2.1),
-//! after at most one underscore of ours.
+//! Invariant: 1 to 63 bytes of letters, digits and hyphens (RFC 1123, section 2.1), after at most
+//! one underscore of ours. Names fold them to lower case.
 
 use std::net::IpAddr;
 
 use wire::endpoint::AddressLabel;
+use wire::name::Name;
 
+use super::pen::Pen;
 use crate::cluster::ModelEndpoint;
 
 const LABEL_LEN_MAX: usize = 63;
 
+/// The name of a namespace, Service or endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Label {
-    bytes: [u8; LABEL_LEN_MAX],
-    /// Valid: 1..=63.
-    len: u8,
+pub(super) struct Label<'t> {
+    text: &'t str,
 }
 
-impl Label {
-    /// The name of a namespace, Service or endpoint.
-    pub(super) fn read(text: &str) -> Option<Self> {
-        Self::prefixed(b"", text.as_bytes())
+impl<'t> Label<'t> {
+    pub(super) fn read(text: &'t str) -> Option<Self> {
+        let is_valid = (1..=LABEL_LEN_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        is_valid.then_some(Self { text })
     }
 
-    /// `_http` or `_tcp` (RFC 2782).
-    pub(super) fn underscored(text: &str) -> Option<Self> {
-        Self::prefixed(b"_", text.as_bytes())
+    pub(super) const fn as_slice(&self) -> &'t [u8] {
+        self.text.as_bytes()
     }
+}
 
-    /// The address of a pod, as used by `pods verified`.
-    pub(super) fn of_pod(address: IpAddr) -> Self {
-        Self::spelled(&AddressLabel::of_pod(address))
-    }
+/// The name of a port: `_http` (RFC 2782).
+pub(super) struct PortLabel {
+    bytes: [u8; LABEL_LEN_MAX],
+    len: usize,
+}
 
-    fn spelled(label: &AddressLabel) -> Self {
-        let text = label.as_slice();
-        let mut bytes = [0; LABEL_LEN_MAX];
-        bytes[..text.len()].copy_from_slice(text);
-        Self { bytes, len: text.len() as u8 }
+impl PortLabel {
+    pub(super) fn read(name: &str) -> Option<Self> {
+        let name = Label::read(name)?.as_slice();
+        let len = 1 + name.len();
+        let mut bytes = [b'_'; LABEL_LEN_MAX];
+        bytes.get_mut(1..len)?.copy_from_slice(name);
+        Some(Self { bytes, len })
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
-
-    fn prefixed(prefix: &[u8], text: &[u8]) -> Option<Self> {
-        let len = prefix.len() + text.len();
-        if text.is_empty() || len > LABEL_LEN_MAX {
-            return None;
-        }
-        let mut bytes = [0; LABEL_LEN_MAX];
-        bytes[..prefix.len()].copy_from_slice(prefix);
-        for (to, from) in bytes[prefix.len()..].iter_mut().zip(text) {
-            if !from.is_ascii_alphanumeric() && *from != b'-' {
-                return None;
-            }
-            *to = from.to_ascii_lowercase();
-        }
-        Some(Self { bytes, len: len as u8 })
+        &self.bytes[..self.len]
     }
 }
 
 /// The label of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum EndpointLabel {
+pub(super) enum EndpointLabel<'m> {
     /// It spells this address. Of an odd host name, it may be another's.
     Spelled(IpAddr),
-    Own(Label),
+    /// In lower case.
+    Own(Label<'m>),
 }
 
-impl EndpointLabel {
+impl<'m> EndpointLabel<'m> {
     /// `None`: it is invalid.
-    pub(super) fn of(endpoint: &ModelEndpoint<'_>) -> Option<Self> {
+    pub(super) fn of(endpoint: &ModelEndpoint<'m>) -> Option<Self> {
         match endpoint.label {
             None => Some(Self::Spelled(endpoint.address)),
             Some(label) => Label::read(label).map(Self::of_label),
         }
     }
 
-    pub(super) fn of_label(label: Label) -> Self {
+    /// `label`: in lower case.
+    pub(super) fn of_label(label: Label<'m>) -> Self {
         AddressLabel::read(label.as_slice()).map_or(Self::Own(label), Self::Spelled)
     }
 
-    pub(super) fn label(self) -> Label {
+    /// The name of the endpoint below that of its Service.
+    pub(super) fn name(self, pen: &mut Pen<'_>, service: &Name) -> Option<Name> {
+        self.with_text(|label| pen.name(&[label], service))
+    }
+
+    pub(super) fn with_text<R>(self, take: impl FnOnce(&[u8]) -> R) -> R {
         match self {
-            Self::Spelled(address) => Label::spelled(&AddressLabel::of_endpoint(address)),
-            Self::Own(label) => label,
+            Self::Spelled(address) => take(AddressLabel::of_endpoint(address).as_slice()),
+            Self::Own(label) => take(label.as_slice()),
         }
     }
 }
@@ -95,37 +91,28 @@ impl EndpointLabel {
 mod tests {
     use super::*;
 
-    fn check(label: Option<Label>, expected: Option<&str>) {
-        assert_eq!(label.as_ref().map(Label::as_slice), expected.map(str::as_bytes));
-    }
-
     #[test]
-    fn names_and_ports() {
+    fn names() {
         let longest = "a".repeat(63);
-        check(Label::read("web"), Some("web"));
-        check(Label::read("Web-0"), Some("web-0"));
-        check(Label::read(&longest), Some(&longest));
-        check(Label::underscored("http"), Some("_http"));
-        check(Label::underscored(&longest[1..]), Some(&format!("_{}", &longest[1..])));
-        for text in ["", "a.b", "a b", "_a", "*", "é", &format!("{longest}a")] {
-            check(Label::read(text), None);
+        for text in ["web", "Web-0", &longest] {
+            let label = Label::read(text);
+            assert_eq!(label.as_ref().map(Label::as_slice), Some(text.as_bytes()));
         }
-        check(Label::underscored(""), None);
-        check(Label::underscored(&longest), None);
+        for text in ["", "a.b", "a b", "_a", "*", "é", &format!("{longest}a")] {
+            assert!(Label::read(text).is_none(), "{text}");
+        }
     }
 
     #[test]
-    fn pods() {
-        for (address, pod) in [
-            ("10.1.0.1", "10-1-0-1"),
-            ("fd00:244:2::e", "fd00-244-2--e"),
-            ("fd00:1::", "fd00-1--"),
-            ("::1", "--1"),
-            ("::", "--"),
-            ("::ffff:10.1.0.1", "10-1-0-1"),
-        ] {
-            let address = address.parse().unwrap();
-            check(Some(Label::of_pod(address)), Some(pod));
+    fn ports() {
+        let longest = "a".repeat(62);
+        for text in ["http", &longest] {
+            let label = PortLabel::read(text);
+            let expected = format!("_{text}");
+            assert_eq!(label.as_ref().map(PortLabel::as_slice), Some(expected.as_bytes()));
+        }
+        for text in ["", "a.b", &format!("{longest}a")] {
+            assert!(PortLabel::read(text).is_none(), "{text}");
         }
     }
 }

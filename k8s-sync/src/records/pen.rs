@@ -1,33 +1,43 @@
-//! Writes the entry of one name: composes names and record data with `domain`, and notes invalid
-//! names.
+//! Writes the entry of one name: composes names and record data, and notes invalid names.
 
-use domain::base::name::{NameBuilder, ToName};
-use domain::base::rdata::ComposeRecordData;
-use domain::base::{Name, Rtype, Ttl};
-use domain::dep::octseq::array::Array;
-use domain::rdata::{A, Aaaa, Ptr};
 use std::net::IpAddr;
-use wire::compile::{EntryWriter, Section};
 
+use domain::base::rdata::ComposeRecordData;
+use domain::base::{Name as DomainName, Rtype, Ttl};
+use domain::rdata::{A, Aaaa, Ptr};
+use wire::compile::{EntryWriter, Section};
+use wire::name::Name;
+
+use super::service::Offer;
 use super::{EntryChange, Refused};
-use crate::cluster::{WireName, Zones};
+use crate::cluster::Zones;
 
 pub(super) struct Pen<'p> {
     writer: &'p mut EntryWriter,
-    rdata: &'p mut Vec<u8>,
+    pub(super) buffers: &'p mut Buffers,
     ttl: Ttl,
     change: &'p mut dyn FnMut(EntryChange<'_>),
     refused: Refused,
 }
 
+/// Lists of the entry that is being written. Here so that their memory is used again.
+#[derive(Default)]
+pub(super) struct Buffers {
+    rdata: Vec<u8>,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) offers: Vec<Offer>,
+    pub(super) port_numbers: Vec<u16>,
+}
+
 impl<'p> Pen<'p> {
     pub(super) fn new(
         writer: &'p mut EntryWriter,
-        rdata: &'p mut Vec<u8>,
+        buffers: &'p mut Buffers,
         ttl_secs: u32,
         change: &'p mut dyn FnMut(EntryChange<'_>),
     ) -> Self {
-        Self { writer, rdata, ttl: Ttl::from_secs(ttl_secs), change, refused: Refused::default() }
+        let (ttl, refused) = (Ttl::from_secs(ttl_secs), Refused::default());
+        Self { writer, buffers, ttl, change, refused }
     }
 
     /// Sets the TTL of the following records.
@@ -36,8 +46,8 @@ impl<'p> Pen<'p> {
     }
 
     /// Begins the entry of this name, which exists from then on, without data.
-    pub(super) fn begin(&mut self, owner: &WireName) {
-        self.writer.begin(owner.as_slice());
+    pub(super) fn begin(&mut self, owner: &Name) {
+        self.writer.begin(owner.bytes());
     }
 
     /// Begins the answer for this type.
@@ -48,16 +58,17 @@ impl<'p> Pen<'p> {
     pub(super) fn record<D: ComposeRecordData>(
         &mut self,
         section: Section,
-        owner: &WireName,
+        owner: &Name,
         data: &D,
     ) {
-        self.rdata.clear();
-        data.compose_rdata(self.rdata).expect("a Vec takes all");
+        let rdata = &mut self.buffers.rdata;
+        rdata.clear();
+        data.compose_rdata(rdata).expect("a Vec takes all");
         let (rtype, ttl_secs) = (data.rtype().to_int(), self.ttl.as_secs());
-        self.writer.record(section, owner.as_slice(), rtype, ttl_secs, self.rdata);
+        self.writer.record(section, owner.bytes(), rtype, ttl_secs, rdata);
     }
 
-    pub(super) fn address(&mut self, section: Section, owner: &WireName, address: IpAddr) {
+    pub(super) fn address(&mut self, section: Section, owner: &Name, address: IpAddr) {
         match address {
             IpAddr::V4(address) => self.record(section, owner, &A::new(address)),
             IpAddr::V6(address) => self.record(section, owner, &Aaaa::new(address)),
@@ -66,7 +77,7 @@ impl<'p> Pen<'p> {
 
     /// Adds the answers for A and AAAA, for the families present. `addresses` must be sorted, so
     /// IPv4 comes first.
-    pub(super) fn answer_addresses(&mut self, owner: &WireName, addresses: &[IpAddr]) {
+    pub(super) fn answer_addresses(&mut self, owner: &Name, addresses: &[IpAddr]) {
         for same_family in addresses.chunk_by(|one, next| one.is_ipv4() == next.is_ipv4()) {
             self.answer(if same_family[0].is_ipv4() { Rtype::A } else { Rtype::AAAA });
             for address in same_family {
@@ -76,14 +87,15 @@ impl<'p> Pen<'p> {
     }
 
     /// Writes the entry of a reverse name, or removes it if it has no targets.
-    pub(super) fn put_pointers(&mut self, owner: &WireName, targets: &[WireName]) {
-        if targets.is_empty() {
+    pub(super) fn put_pointers(&mut self, owner: &Name, targets: impl Iterator<Item = Name>) {
+        let mut targets = targets.peekable();
+        if targets.peek().is_none() {
             return self.remove(owner);
         }
         self.begin(owner);
         self.answer(Rtype::PTR);
         for target in targets {
-            self.record(Section::Answer, owner, &Ptr::new(target));
+            self.record(Section::Answer, owner, &Ptr::new(in_data(&target)));
         }
         self.put();
     }
@@ -95,9 +107,8 @@ impl<'p> Pen<'p> {
 
     /// Writes the PTR record of the endpoint with this address: its name is the address's label
     /// below the name of the Service.
-    pub(super) fn point(&mut self, owner: &WireName, address: IpAddr, service: &WireName) {
-        let (reverse_name, service) = (owner.as_slice(), service.as_slice());
-        (self.change)(EntryChange::Point { reverse_name, address, service });
+    pub(super) fn point(&mut self, address: IpAddr, service: &Name) {
+        (self.change)(EntryChange::Point { address, service });
     }
 
     /// Ends the entry.
@@ -106,13 +117,13 @@ impl<'p> Pen<'p> {
     }
 
     /// An entry without answers: the name exists (RFC 8020).
-    pub(super) fn put_empty(&mut self, owner: &WireName) {
+    pub(super) fn put_empty(&mut self, owner: &Name) {
         self.begin(owner);
         self.put();
     }
 
     /// The name does not exist.
-    pub(super) fn remove(&mut self, owner: &WireName) {
+    pub(super) fn remove(&mut self, owner: &Name) {
         self.begin(owner);
         (self.change)(EntryChange::Remove(self.writer.finish()));
     }
@@ -122,14 +133,14 @@ impl<'p> Pen<'p> {
         self.refused.note(what);
     }
 
-    /// The name of these labels under `origin`. Notes a name that is too long and returns `None`.
-    pub(super) fn name(&mut self, labels: &[&[u8]], origin: &impl ToName) -> Option<WireName> {
-        let name = compose(labels, origin);
+    /// The name of these labels, each of 1 to 63 bytes, under `origin`. Notes a name that is too
+    /// long and returns `None`.
+    pub(super) fn name(&mut self, labels: &[&[u8]], origin: &Name) -> Option<Name> {
+        let name = Name::compose(labels, origin);
         if name.is_none() {
             self.refuse(|| {
                 let labels: Vec<_> =
                     labels.iter().map(|label| String::from_utf8_lossy(label)).collect();
-                let origin: Name<Vec<u8>> = origin.to_name();
                 format!("{}.{origin} is longer than 255 bytes", labels.join("."))
             });
         }
@@ -140,9 +151,9 @@ impl<'p> Pen<'p> {
     pub(super) fn own_name(
         &mut self,
         labels: &[&[u8]],
-        zone: &Name<Vec<u8>>,
+        zone: &Name,
         zones: &Zones,
-    ) -> Option<WireName> {
+    ) -> Option<Name> {
         self.name(labels, zone).filter(|name| zones.is_own(name, zone))
     }
 
@@ -151,12 +162,7 @@ impl<'p> Pen<'p> {
     }
 }
 
-/// The name of these labels, each of 1 to 63 bytes, under `origin`. `None` if it is longer than 255
-/// bytes.
-pub(super) fn compose(labels: &[&[u8]], origin: &impl ToName) -> Option<WireName> {
-    let mut name = NameBuilder::<Array<255>>::new();
-    for label in labels {
-        name.append_label(label).ok()?;
-    }
-    name.append_origin(origin).ok()
+/// A name in the data of a record.
+pub(super) fn in_data(name: &Name) -> DomainName<&[u8]> {
+    DomainName::from_octets(name.bytes()).expect("a whole name")
 }

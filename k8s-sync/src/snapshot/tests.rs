@@ -174,7 +174,7 @@ fn a_model_is_read_back_as_it_was() {
         concat!(
             r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"api","namespace":"shop"},"#,
             r#""spec":{"clusterIPs":["10.0.0.1"],"#,
-            r#""ports":[{"name":"http","protocol":"TCP","port":80},{"protocol":"SCTP"}]}}"#,
+            r#""ports":[{"protocol":"SCTP"},{"name":"http","protocol":"TCP","port":80}]}}"#,
         )
     );
     assert_eq!(*lines.last().expect("an end"), r#"{"snapshot":"end","lines":12}"#);

@@ -168,11 +168,10 @@ impl EntryWriter {
             Some(pointer) => self.bodies.extend_from_slice(&pointer.to_be_bytes()),
             None => self.bodies.extend_from_slice(owner),
         }
-        for word in [rtype, CLASS_IN] {
-            self.bodies.extend_from_slice(&word.to_be_bytes());
-        }
-        self.bodies.extend_from_slice(&ttl_secs.to_be_bytes());
-        self.bodies.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        let [[t0, t1], [c0, c1], [l0, l1]] =
+            [rtype, CLASS_IN, rdata.len() as u16].map(u16::to_be_bytes);
+        let [ttl0, ttl1, ttl2, ttl3] = ttl_secs.to_be_bytes();
+        self.bodies.extend_from_slice(&[t0, t1, c0, c1, ttl0, ttl1, ttl2, ttl3, l0, l1]);
         let rdata_at = self.bodies.len();
         self.bodies.extend_from_slice(rdata);
         let name_in_rdata = match rtype {
@@ -231,6 +230,7 @@ impl EntryWriter {
         let bodies_at = rows_at + self.rows.len() * ROW_LEN + hidden_head_len;
         let entry = &mut self.entry;
         entry.clear();
+        entry.reserve(bodies_at + self.bodies.len());
         entry.extend_from_slice(&0u64.to_le_bytes());
         entry.extend_from_slice(&((bodies_at + self.bodies.len()) as u32).to_le_bytes());
         entry.push(self.name.len() as u8);
@@ -244,19 +244,7 @@ impl EntryWriter {
             if has_hidden_rows && index == usize::from(open) {
                 entry.extend_from_slice(&[plain, signed]);
             }
-            for number in [
-                row.rtype,
-                row.body_len as u16,
-                row.additionals,
-                row.authorities,
-                row.answers,
-                row.rotate_at as u16,
-                row.rotate_count,
-                row.rotate_stride | if row.is_cut { IS_CUT } else { 0 },
-            ] {
-                entry.extend_from_slice(&number.to_le_bytes());
-            }
-            entry.extend_from_slice(&((bodies_at + row.body_at) as u32).to_le_bytes());
+            entry.extend_from_slice(&row.bytes(bodies_at));
         }
         if has_hidden_rows && self.rows.len() == usize::from(open) {
             entry.extend_from_slice(&[plain, signed]);
@@ -268,6 +256,25 @@ impl EntryWriter {
 }
 
 impl Row {
+    /// `bodies_at`: offset of the bodies in the entry.
+    fn bytes(&self, bodies_at: usize) -> [u8; ROW_LEN] {
+        let numbers = [
+            self.rtype,
+            self.body_len as u16,
+            self.additionals,
+            self.authorities,
+            self.answers,
+            self.rotate_at as u16,
+            self.rotate_count,
+            self.rotate_stride | if self.is_cut { IS_CUT } else { 0 },
+        ];
+        let mut bytes = [0; ROW_LEN];
+        let (numbers_place, offset_place) = bytes.split_at_mut(size_of_val(&numbers));
+        numbers_place.copy_from_slice(numbers.map(u16::to_le_bytes).as_flattened());
+        offset_place.copy_from_slice(&((bodies_at + self.body_at) as u32).to_le_bytes());
+        bytes
+    }
+
     /// Consecutive addresses of one length are the run to rotate; CNAMEs may come before it.
     fn note_address(&mut self, rtype: u16, at: usize, len: usize) {
         if !matches!(rtype, TYPE_A | TYPE_AAAA) {

@@ -21,7 +21,7 @@ use crate::hash::{HashSeed, NameHash};
 use crate::header::TYPE_PTR;
 use crate::name::Name;
 use crate::pod::PodMode;
-use crate::reverse::write_pointer;
+use crate::reverse::{ReverseName, write_pointer};
 use crate::segment::{
     ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, OF_REVERSE_NAME, SLOT_LEN, Segment, segment_index,
     slot_and_tag, u32_le,
@@ -185,27 +185,29 @@ impl TableBuilder {
     /// Inserts a finished entry, which replaces one of the same name. The hash removes it again.
     pub fn insert(&mut self, entry: &[u8]) -> NameHash {
         let read = Entry { bytes: entry };
-        let name = Name::from_wire(read.name()).expect("a whole name was begun");
-        let hash = self.seed.hash(name.blocks());
-        let Some((zone_at, flags)) = self.zone_of(&name, read) else {
+        debug_assert!(Name::from_wire(read.name()).is_some(), "a whole name was begun");
+        let hash = self.seed.hash(read.name_blocks());
+        let Some((zone_at, flags)) = self.zone_of(read) else {
             debug_assert!(false, "no question leads to a name outside the zones");
             return NameHash(hash);
         };
         let start = self.changes.entries.len();
-        self.changes.entries.extend_from_slice(&hash.to_le_bytes());
-        self.changes.entries.extend_from_slice(&entry[size_of::<u64>()..]);
-        self.changes.entries[start + ENTRY_HEAD_LEN - 2] = zone_at;
-        self.changes.entries[start + ENTRY_HEAD_LEN - 1] |= flags;
+        self.changes.entries.extend_from_slice(entry);
+        if let Some(head) = self.changes.entries[start..].first_chunk_mut::<ENTRY_HEAD_LEN>() {
+            head[..size_of::<u64>()].copy_from_slice(&hash.to_le_bytes());
+            head[ENTRY_HEAD_LEN - 2] = zone_at;
+            head[ENTRY_HEAD_LEN - 1] |= flags;
+        }
         self.changes.calls.push((hash, Some((start, self.changes.entries.len()))));
         NameHash(hash)
     }
 
     /// Inserts a PTR record for the reverse name of this address, whose endpoint belongs to this
-    /// Service. It replaces an entry of the reverse name. Names: wire format, lower case; that of
-    /// the Service is stored in each generation that has the record.
-    pub fn insert_pointer(&mut self, reverse_name: &[u8], address: IpAddr, service: &[u8]) {
-        let [hash, service] = [reverse_name, service]
-            .map(|name| self.seed.hash(Name::from_wire(name).expect("a whole name").blocks()));
+    /// Service. It replaces an entry of the reverse name. The name of the Service is stored in each
+    /// generation that has the record.
+    pub fn insert_pointer(&mut self, address: IpAddr, service: &Name) {
+        let hash = self.seed.hash(ReverseName::new(address).blocks());
+        let service = self.seed.hash(service.blocks());
         let Changes { entries, calls } = &mut self.changes;
         let start = entries.len();
         entries.extend_from_slice(&hash.to_le_bytes());
@@ -216,10 +218,10 @@ impl TableBuilder {
         calls.push((hash, Some((start, entries.len()))));
     }
 
-    /// Offset of the zone in a name, and the flags of its entry; `None` for a name that no question
-    /// leads to.
-    fn zone_of(&self, name: &Name, entry: Entry<'_>) -> Option<(u8, u8)> {
-        let zone = self.zones.find(name);
+    /// Offset of the zone in an entry's name, and the flags of the entry; `None` for a name that no
+    /// question leads to.
+    fn zone_of(&self, entry: Entry<'_>) -> Option<(u8, u8)> {
+        let zone = self.zones.find_in_wire(entry.name()).map(|(zone, _)| zone);
         match self.apex {
             ApexRecords::None | ApexRecords::Zones => {
                 Some((zone.map_or(0, |zone| zone.name_offset as u8), HAS_NO_SOA))
@@ -307,16 +309,16 @@ impl TableBuilder {
     fn write_segments(&mut self, mut changes: Vec<Change<'_>>) {
         let segment_count = self.spine.segments().len();
         let segment_of = |change: &Change<'_>| segment_index(change.0, segment_count);
-        // The sort is stable, so the later of two changes to a name comes last, and is kept.
-        changes.sort_by_key(|change| (segment_of(change), change.0));
-        let mut kept: Vec<Change<'_>> = Vec::with_capacity(changes.len());
-        for change in changes {
-            match kept.last_mut() {
-                Some(last) if last.0 == change.0 => *last = change,
-                _ => kept.push(change),
+        // The later of two changes to a name comes last, and is kept.
+        sort_by_segment(&mut changes, segment_count);
+        changes.dedup_by(|next, kept| {
+            let is_of_same_name = next.0 == kept.0;
+            if is_of_same_name {
+                *kept = *next;
             }
-        }
-        for changes in kept.chunk_by(|one, next| segment_of(one) == segment_of(next)) {
+            is_of_same_name
+        });
+        for changes in changes.chunk_by(|one, next| segment_of(one) == segment_of(next)) {
             let index = segment_of(&changes[0]);
             let old: Vec<Entry<'_>> = entries(&self.spine.segments()[index]).collect();
             let untouched = old.iter().copied().filter(|entry| {
@@ -333,6 +335,34 @@ impl TableBuilder {
             self.spine.replace(index, segment);
         }
     }
+}
+
+/// Sorts by segment and then by hash. Changes to one name stay in their order.
+fn sort_by_segment(changes: &mut Vec<Change<'_>>, segment_count: usize) {
+    // The index of the segment is in the lowest bits of the hash.
+    let place = |change: &Change<'_>| change.0.rotate_right(segment_count.trailing_zeros());
+    let bucket_bits = (changes.len() + 1).ilog2();
+    if bucket_bits < 8 {
+        return changes.sort_by_key(place);
+    }
+    // Hashes are uniform: with as many buckets as changes, most have one or two.
+    let bucket_of = |change: &Change<'_>| (place(change) >> (u64::BITS - bucket_bits)) as usize;
+    let mut ends = alloc::vec![0; 1 << bucket_bits];
+    changes.iter().for_each(|change| ends[bucket_of(change)] += 1);
+    let mut total = 0;
+    for end in &mut ends {
+        total += core::mem::replace(end, total);
+    }
+    let mut sorted = alloc::vec![(0, None); changes.len()];
+    for change in changes.iter() {
+        let end = &mut ends[bucket_of(change)];
+        sorted[*end] = *change;
+        *end += 1;
+    }
+    for bucket in sorted.chunk_by_mut(|one, next| bucket_of(one) == bucket_of(next)) {
+        bucket.sort_by_key(place);
+    }
+    *changes = sorted;
 }
 
 /// Which zones lie under in-addr.arpa or ip6.arpa.
