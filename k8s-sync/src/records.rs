@@ -17,7 +17,6 @@ mod service;
 use std::net::IpAddr;
 
 use domain::base::Rtype;
-use domain::rdata::Srv;
 use wire::apex::ApexLabel;
 use wire::compile::{EntryWriter, Section};
 use wire::endpoint::AddressLabel;
@@ -27,7 +26,7 @@ use wire::pod::PodMode;
 use crate::cluster::{AnswerKey, Cluster, ExternalZones};
 use crate::options::ExternalOptions;
 use label::Label;
-use pen::{Buffers, Pen, in_data};
+use pen::{Buffers, Pen};
 
 /// A change to a name. The bytes are an entry of `EntryWriter`.
 #[derive(Clone, Copy, Debug)]
@@ -169,7 +168,7 @@ fn write_pod(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str, address: IpA
         pen.begin(&owner);
         pen.answer_addresses(&owner, &[address]);
         pen.answer(Rtype::SRV);
-        pen.record(Section::Answer, &owner, &Srv::new(0, 100, 0, in_data(&owner)));
+        pen.srv(&owner, 100, 0, &owner);
         pen.address(Section::Additional, &owner, address);
         pen.put();
     }

@@ -52,8 +52,8 @@ impl Name {
         name
     }
 
-    /// The name of these labels in front of `origin`. `None` if it is longer than 255 bytes, or if a
-    /// label is empty or longer than 63 bytes.
+    /// The name of these labels in front of `origin`. `None` if it is longer than 255 bytes, or if
+    /// a label is empty or longer than 63 bytes.
     #[must_use]
     pub fn compose(labels: &[&[u8]], origin: &Self) -> Option<Self> {
         let mut name = Self::default();
@@ -207,6 +207,7 @@ impl Eq for Name {}
 
 /// The index of the label of a name that starts at `offset`, the root label included; `None` if no
 /// label starts there.
+#[inline]
 pub(crate) fn label_starting_at(name: &[u8], offset: usize) -> Option<usize> {
     let (mut index, mut start) = (0, 0);
     while start < offset {

@@ -84,7 +84,8 @@ impl ZoneSet {
 
     /// The same for a name in wire format and lower case.
     #[must_use]
-    pub fn find_in_wire(&self, bytes: &[u8]) -> Option<(EnclosingZone, usize)> {
+    #[inline(always)]
+    pub(crate) fn find_in_wire(&self, bytes: &[u8]) -> Option<(EnclosingZone, usize)> {
         for one in &self.lengths {
             let Some(offset) = bytes.len().checked_sub(one.name_len) else { continue };
             let suffix = bytes.get(offset..).unwrap_or_default();

@@ -6,12 +6,12 @@
 use std::net::IpAddr;
 
 use domain::base::Rtype;
-use domain::rdata::{Ns, Txt};
+use domain::rdata::Txt;
 use wire::compile::Section;
 use wire::name::Name;
 
 use super::label::{EndpointLabel, Label};
-use super::pen::{Pen, in_data};
+use super::pen::Pen;
 use super::sorted;
 use crate::cluster::{Cluster, ModelSlice, Zones};
 use crate::object::ServiceKind;
@@ -129,7 +129,7 @@ fn write_name_servers(pen: &mut Pen<'_>, apex: &Name, default: &Name, servers: &
         pen.answer(Rtype::NS);
         for of_name in servers.chunk_by(|one, next| one.labels == next.labels) {
             if let Some(target) = target(&of_name[0]) {
-                pen.record(Section::Answer, apex, &Ns::new(in_data(&target)));
+                pen.pointer(apex, Rtype::NS, &target);
             }
         }
         for server in servers {

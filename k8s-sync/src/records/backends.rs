@@ -189,22 +189,18 @@ fn endpoints<'c>(
     let found: Vec<(BackendTarget<'c>, IpAddr, &'c [Port])> = sorted(found);
     let mut targets = Vec::with_capacity(1 + found.len());
     targets.push(BackendTarget::Service);
-    let mut endpoints: Vec<Backend<'c>> = Vec::with_capacity(found.len());
-    for (target, address, ports) in found {
-        let is_known = targets[targets.len() - 1] == target;
-        match endpoints.last_mut() {
-            // The endpoint is in several slices, with different ports.
-            Some(last) if is_known && last.address == address => {
-                last.ports = sorted(last.ports.iter().chain(ports).cloned()).into();
-            }
-            Some(_) | None => {
-                if !is_known {
-                    targets.push(target);
-                }
-                let target = targets.len() - 1;
-                endpoints.push(Backend { target, address, ports: Cow::Borrowed(ports) });
-            }
+    let mut endpoints = Vec::with_capacity(found.len());
+    for same in found.chunk_by(|one, next| one.0 == next.0 && one.1 == next.1) {
+        let (target, address, ports) = same[0];
+        if targets.last() != Some(&target) {
+            targets.push(target);
         }
+        let ports = match same {
+            [_] => Cow::Borrowed(ports),
+            // The endpoint is in several slices, with different ports.
+            _ => sorted(same.iter().flat_map(|(.., ports)| *ports).cloned()).into(),
+        };
+        endpoints.push(Backend { target: targets.len() - 1, address, ports });
     }
     (targets, endpoints)
 }

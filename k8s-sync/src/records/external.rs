@@ -7,7 +7,6 @@
 use std::net::IpAddr;
 
 use domain::base::Rtype;
-use domain::rdata::Cname;
 use wire::compile::Section;
 use wire::endpoint::AddressLabel;
 use wire::name::Name;
@@ -17,7 +16,7 @@ use wire::table::EVERY_TYPE;
 use super::apex;
 use super::backends::{Backends, PortFilter, addresses};
 use super::label::Label;
-use super::pen::{Pen, in_data};
+use super::pen::Pen;
 use crate::cluster::{Alias, AliasTarget, Cluster, ServicePart};
 use crate::object::ObjectKey;
 
@@ -42,7 +41,7 @@ fn write_entry(pen: &mut Pen<'_>, cluster: &Cluster, owner: &Name, alias: Alias)
     let put_chain = |pen: &mut Pen<'_>, rtype: Rtype, len: usize| {
         pen.answer(rtype);
         for (owner, target) in &chain[..len] {
-            pen.record(Section::Answer, owner, &Cname::new(in_data(target)));
+            pen.pointer(owner, Rtype::CNAME, target);
         }
     };
     pen.begin(owner);

@@ -7,7 +7,6 @@
 use std::net::IpAddr;
 
 use domain::base::Rtype;
-use domain::rdata::{Cname, Ns, Srv};
 use wire::apex::ApexLabel;
 use wire::compile::Section;
 use wire::name::Name;
@@ -15,7 +14,7 @@ use wire::table::EVERY_TYPE;
 
 use super::backends::Backends;
 use super::label::{Label, PortLabel};
-use super::pen::{Pen, in_data};
+use super::pen::Pen;
 use super::service;
 use super::{External, sorted};
 use crate::cluster::{Alias, AnswerKey, Cluster, ModelService, ModelSlice, ObjectId};
@@ -40,7 +39,7 @@ fn write_apex(pen: &mut Pen<'_>, cluster: &Cluster, external: &External) {
         let Some(server) = pen.name(&[b"ns1", label], zone) else { continue };
         pen.begin(zone);
         pen.answer(Rtype::NS);
-        pen.record(Section::Answer, zone, &Ns::new(in_data(&server)));
+        pen.pointer(zone, Rtype::NS, &server);
         for address in &addresses {
             pen.address(Section::Additional, &server, *address);
         }
@@ -170,12 +169,12 @@ fn write_alias(pen: &mut Pen<'_>, owner: &Name, hosts: &[Name], ports: impl Iter
         pen.answer(Rtype::SRV);
         for host in hosts {
             for port in &ports {
-                pen.record(Section::Answer, owner, &Srv::new(0, weight, *port, in_data(host)));
+                pen.srv(owner, weight, *port, host);
             }
         }
     }
     pen.answer(Rtype::from_int(EVERY_TYPE));
-    pen.record(Section::Answer, owner, &Cname::new(in_data(&hosts[0])));
+    pen.pointer(owner, Rtype::CNAME, &hosts[0]);
     pen.put();
 }
 
@@ -189,5 +188,6 @@ fn write_address(pen: &mut Pen<'_>, cluster: &Cluster, external: &External, addr
         let (name, namespace) = (Label::read(key.name)?, Label::read(key.namespace)?);
         Name::compose(&[name.as_slice(), namespace.as_slice()], zone?)
     });
-    pen.put_pointers(&owner, targets);
+    let targets: Vec<Name> = targets.collect();
+    pen.put_pointers(&owner, &targets);
 }

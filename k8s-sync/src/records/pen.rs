@@ -1,10 +1,13 @@
 //! Writes the entry of one name: composes names and record data, and notes invalid names.
+//!
+//! Data that is little more than a name is written here, since there are hundreds of thousands of
+//! such records; `domain` composes the rest.
 
 use std::net::IpAddr;
 
 use domain::base::rdata::ComposeRecordData;
-use domain::base::{Name as DomainName, Rtype, Ttl};
-use domain::rdata::{A, Aaaa, Ptr};
+use domain::base::{Rtype, Ttl};
+use domain::rdata::{A, Aaaa};
 use wire::compile::{EntryWriter, Section};
 use wire::name::Name;
 
@@ -68,6 +71,23 @@ impl<'p> Pen<'p> {
         self.writer.record(section, owner.bytes(), rtype, ttl_secs, rdata);
     }
 
+    /// A record whose data is a name (RFC 1035, section 3.3): CNAME, NS or PTR.
+    pub(super) fn pointer(&mut self, owner: &Name, rtype: Rtype, target: &Name) {
+        let (rtype, ttl_secs) = (rtype.to_int(), self.ttl.as_secs());
+        self.writer.record(Section::Answer, owner.bytes(), rtype, ttl_secs, target.bytes());
+    }
+
+    /// An SRV record (RFC 2782) of priority 0.
+    pub(super) fn srv(&mut self, owner: &Name, weight: u16, port_number: u16, target: &Name) {
+        let ([w0, w1], [p0, p1]) = (weight.to_be_bytes(), port_number.to_be_bytes());
+        let rdata = &mut self.buffers.rdata;
+        rdata.clear();
+        rdata.extend_from_slice(&[0, 0, w0, w1, p0, p1]);
+        rdata.extend_from_slice(target.bytes());
+        let (rtype, ttl_secs) = (Rtype::SRV.to_int(), self.ttl.as_secs());
+        self.writer.record(Section::Answer, owner.bytes(), rtype, ttl_secs, rdata);
+    }
+
     pub(super) fn address(&mut self, section: Section, owner: &Name, address: IpAddr) {
         match address {
             IpAddr::V4(address) => self.record(section, owner, &A::new(address)),
@@ -87,15 +107,14 @@ impl<'p> Pen<'p> {
     }
 
     /// Writes the entry of a reverse name, or removes it if it has no targets.
-    pub(super) fn put_pointers(&mut self, owner: &Name, targets: impl Iterator<Item = Name>) {
-        let mut targets = targets.peekable();
-        if targets.peek().is_none() {
+    pub(super) fn put_pointers(&mut self, owner: &Name, targets: &[Name]) {
+        if targets.is_empty() {
             return self.remove(owner);
         }
         self.begin(owner);
         self.answer(Rtype::PTR);
         for target in targets {
-            self.record(Section::Answer, owner, &Ptr::new(in_data(&target)));
+            self.pointer(owner, Rtype::PTR, target);
         }
         self.put();
     }
@@ -160,9 +179,4 @@ impl<'p> Pen<'p> {
     pub(super) fn finish(self) -> Refused {
         self.refused
     }
-}
-
-/// A name in the data of a record.
-pub(super) fn in_data(name: &Name) -> DomainName<&[u8]> {
-    DomainName::from_octets(name.bytes()).expect("a whole name")
 }

@@ -4,13 +4,12 @@
 use std::net::IpAddr;
 
 use domain::base::Rtype;
-use domain::rdata::Srv;
 use wire::compile::Section;
 use wire::name::Name;
 
 use super::backends::{Backend, BackendTarget, Backends, PortFilter, addresses_of};
 use super::label::{Label, PortLabel};
-use super::pen::{Pen, in_data};
+use super::pen::Pen;
 use super::{external, sort, sorted};
 use crate::cluster::{Cluster, KeyParts, ObjectId};
 use crate::object::{Port, Protocol, ServiceKind};
@@ -257,7 +256,7 @@ fn answer_offers(pen: &mut Pen<'_>, owner: &Name, names: &TargetNames<'_>, offer
         port_numbers.extend(offers.iter().map(|offer| offer.port_number));
         sort(&mut port_numbers);
         for number in &port_numbers {
-            pen.record(Section::Answer, owner, &Srv::new(0, weight, *number, in_data(target)));
+            pen.srv(owner, weight, *number, target);
         }
     }
     pen.buffers.port_numbers = port_numbers;
