@@ -1,9 +1,9 @@
 //! Makes answers from the model: the entries of one key, in the order of the Kubernetes DNS
 //! specification (1.1.0).
 //!
-//! Not here: SOA records, port names without underscores, and the pod names of `pods insecure`. A
-//! look-up makes those from the question. Invariant: pure. The same objects give the same bytes, in
-//! whatever order they arrived.
+//! Not here: SOA records, port names without underscores, and the records of pods. A look-up makes
+//! those from the question. Invariant: pure. The same objects give the same bytes, in whatever order
+//! they arrived.
 
 mod apex;
 mod backends;
@@ -16,9 +16,8 @@ mod service;
 
 use std::net::IpAddr;
 
-use domain::base::Rtype;
 use wire::apex::ApexLabel;
-use wire::compile::{EntryWriter, Section};
+use wire::compile::EntryWriter;
 use wire::endpoint::AddressLabel;
 use wire::name::Name;
 use wire::pod::PodMode;
@@ -36,6 +35,12 @@ pub enum EntryChange<'e> {
     Point {
         address: IpAddr,
         service: &'e Name,
+    },
+    /// The name of a pod: see `TableBuilder::insert_pod`.
+    Pod {
+        pod: &'e Name,
+        address: IpAddr,
+        namespace: &'e Name,
     },
     /// Used for keys whose names follow from the key alone. A deleted Service reports nothing.
     Remove(&'e [u8]),
@@ -153,24 +158,20 @@ fn write_namespace(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str) {
     }
 }
 
-/// `1-2-3-4.NS.pod`. CoreDNS also has this SRV record with port 0.
+/// `1-2-3-4.NS.pod`.
 fn write_pod(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str, address: IpAddr) {
     // An invalid namespace has been noted already.
     let Some(parent) = Label::read(namespace) else { return };
     let label = AddressLabel::of_pod(address);
     for zone in cluster.zones().forward() {
-        let labels = [label.as_slice(), parent.as_slice(), b"pod"];
-        let Some(owner) = pen.own_name(&labels, zone, cluster.zones()) else { continue };
-        if !cluster.has_pod(namespace, address) {
+        let Some(above) = Name::compose(&[parent.as_slice(), b"pod"], zone) else { continue };
+        let owner = pen.name(&[label.as_slice()], &above);
+        let Some(owner) = owner.filter(|name| cluster.zones().is_own(name, zone)) else { continue };
+        if cluster.has_pod(namespace, address) {
+            pen.put_pod(&owner, address, &above);
+        } else {
             pen.remove(&owner);
-            continue;
         }
-        pen.begin(&owner);
-        pen.answer_addresses(&owner, &[address]);
-        pen.answer(Rtype::SRV);
-        pen.srv(&owner, 100, 0, &owner);
-        pen.address(Section::Additional, &owner, address);
-        pen.put();
     }
 }
 

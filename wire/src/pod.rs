@@ -11,7 +11,7 @@ pub enum PodMode {
     Disabled,
     /// `1-2-3-4.NS.pod` is answered from the label wherever the namespace exists.
     Insecure,
-    /// The pod must exist with that address in that namespace: the table stores such names.
+    /// The pod must exist with that address in that namespace: the table has both of each pod.
     Verified,
 }
 

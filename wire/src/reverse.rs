@@ -3,7 +3,8 @@
 //!
 //! Every endpoint has a PTR record, and hardly any is ever queried. So a table does not store it as
 //! a name with a record, but as an address with the hash of the Service's name, whose entry has the
-//! rest. Invariant: a pointer's Service is stored in the same generation.
+//! rest. A pod's name is stored in the same way, with the hash of its namespace's name. Invariant: a
+//! pointer's Service is stored in the same generation.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -129,24 +130,24 @@ fn hexadecimal(label: &[u8]) -> Option<u8> {
 }
 
 /// Appends what a pointer has behind the head of its entry, which has neither a name nor rows: the
-/// hash of the Service's name (u64), and the address (4 or 16 bytes).
-pub(crate) fn write_pointer(address: IpAddr, service: u64, entry: &mut Vec<u8>) {
-    entry.extend_from_slice(&service.to_le_bytes());
+/// hash of the other name (u64), and the address (4 or 16 bytes).
+pub(crate) fn write_pointer(address: IpAddr, other: u64, entry: &mut Vec<u8>) {
+    entry.extend_from_slice(&other.to_le_bytes());
     match address {
         IpAddr::V4(address) => entry.extend_from_slice(&address.octets()),
         IpAddr::V6(address) => entry.extend_from_slice(&address.octets()),
     }
 }
 
-/// The address, and the hash of the Service's name.
+/// The address, and the hash of the other name.
 pub(crate) fn read_pointer(pointer: &[u8]) -> Option<(IpAddr, u64)> {
-    let (service, address) = pointer.split_first_chunk()?;
+    let (other, address) = pointer.split_first_chunk()?;
     let address = match (address.as_array::<4>(), address.as_array::<16>()) {
         (Some(v4), _) => IpAddr::from(*v4),
         (None, Some(v6)) => IpAddr::from(*v6),
         (None, None) => return None,
     };
-    Some((address, u64::from_le_bytes(*service)))
+    Some((address, u64::from_le_bytes(*other)))
 }
 
 #[cfg(test)]

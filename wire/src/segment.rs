@@ -120,9 +120,11 @@ pub(crate) fn name_in_segment(segment: &Segment, hash: u64) -> Option<&[u8]> {
     Some(entries.find(|entry| entry.hash() == hash && !entry.is_pointer())?.name())
 }
 
-/// The hash of the name of the Service that this address points to. `hash`: of its reverse name.
+/// The hash that is stored with this address: of the name of its Service if `hash` is that of its
+/// reverse name, of its namespace if `hash` is that of a pod's name.
 pub(crate) fn pointer_in_segment(segment: &Segment, hash: u64, address: IpAddr) -> Option<u64> {
-    let pointers = tagged_entries(segment, hash).filter(|entry| entry.is_pointer());
+    let pointers =
+        tagged_entries(segment, hash).filter(|entry| entry.is_pointer() && entry.hash() == hash);
     let mut pointers = pointers.filter_map(Entry::pointer);
     pointers.find(|(of, _)| *of == address).map(|(_, service)| service)
 }
@@ -188,7 +190,7 @@ impl<'t> Entry<'t> {
         self.bytes.get(12) == Some(&0)
     }
 
-    /// The address of a pointer, and the hash of its Service's name.
+    /// The address of a pointer, and the hash of the other name.
     fn pointer(self) -> Option<(IpAddr, u64)> {
         read_pointer(self.bytes.get(ENTRY_HEAD_LEN..self.len())?)
     }

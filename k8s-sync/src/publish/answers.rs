@@ -146,6 +146,9 @@ impl Answers {
                 EntryChange::Point { address, service } => {
                     builder.insert_pointer(address, service);
                 }
+                EntryChange::Pod { pod, address, namespace } => {
+                    builder.insert_pod(pod, address, namespace);
+                }
                 // Inserting returns the hash that removes. Of two calls for a name, the last
                 // counts.
                 EntryChange::Remove(entry) => {
@@ -187,7 +190,7 @@ impl Answers {
                     }
                 });
             }
-            EntryChange::Point { .. } | EntryChange::Remove(_) => {
+            EntryChange::Point { .. } | EntryChange::Pod { .. } | EntryChange::Remove(_) => {
                 unreachable!("a Service reports only its own names")
             }
         });

@@ -130,6 +130,12 @@ impl<'p> Pen<'p> {
         (self.change)(EntryChange::Point { address, service });
     }
 
+    /// Writes the name of a pod with this address, which is the address's label below that of its
+    /// namespace.
+    pub(super) fn put_pod(&mut self, pod: &Name, address: IpAddr, namespace: &Name) {
+        (self.change)(EntryChange::Pod { pod, address, namespace });
+    }
+
     /// Ends the entry.
     pub(super) fn put(&mut self) {
         (self.change)(EntryChange::Put(self.writer.finish()));

@@ -97,11 +97,7 @@ impl Oracle<'_> {
                         && line.split_whitespace().nth(2) == Some(&*address.to_string())
                 });
                 Some(exists.then(|| match rtype {
-                    "A" => format!("A {address}"),
-                    "SRV" => {
-                        let name = format!("{label}.{namespace}.pod.{}", self.zone);
-                        format!("SRV 0 100 0 {name} + A {address}")
-                    }
+                    "A" | "SRV" => format!("POD {address}"),
                     _ => "NODATA".to_owned(),
                 }))
             }

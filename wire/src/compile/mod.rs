@@ -206,13 +206,24 @@ impl TableBuilder {
     /// Service. It replaces an entry of the reverse name. The name of the Service is stored in each
     /// generation that has the record.
     pub fn insert_pointer(&mut self, address: IpAddr, service: &Name) {
-        let hash = self.seed.hash(ReverseName::new(address).blocks());
-        let service = self.seed.hash(service.blocks());
+        self.insert_address(self.seed.hash(ReverseName::new(address).blocks()), address, service);
+    }
+
+    /// Inserts the name of a pod with this address, for `PodMode::Verified`: the address's label
+    /// below the name of its namespace, `NS.pod.ZONE`. The hash of the pod's name removes it again.
+    pub fn insert_pod(&mut self, pod: &Name, address: IpAddr, namespace: &Name) {
+        self.insert_address(self.seed.hash(pod.blocks()), address, namespace);
+    }
+
+    /// Inserts an entry that has an address, and the hash of another name, instead of a name and
+    /// records. `hash`: of the name that it stands for.
+    fn insert_address(&mut self, hash: u64, address: IpAddr, other: &Name) {
+        let other = self.seed.hash(other.blocks());
         let Changes { entries, calls } = &mut self.changes;
         let start = entries.len();
         entries.extend_from_slice(&hash.to_le_bytes());
         entries.resize(start + ENTRY_HEAD_LEN, 0);
-        write_pointer(address, service, entries);
+        write_pointer(address, other, entries);
         let len = (entries.len() - start) as u32;
         entries[start + 8..start + 12].copy_from_slice(&len.to_le_bytes());
         calls.push((hash, Some((start, entries.len()))));

@@ -31,9 +31,9 @@ impl Table {
             && below_zone.ends_with(b"\x03pod")
             && name.label(labels_left - 1) == b"pod";
         let entry = match (is_pod_name, pods) {
-            (true, PodMode::Insecure) => return self.look_up_pod(name, qtype, labels_left, apex),
-            // Labels left of the address make no difference: a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
-            (true, PodMode::Verified) => self.find(name.suffix_blocks(labels_left - 3)),
+            (true, PodMode::Insecure | PodMode::Verified) => {
+                return self.look_up_pod(pods, name, qtype, labels_left, apex);
+            }
             (true, PodMode::Disabled) => None,
             (false, _) if labels_left == 4 => return self.look_up_endpoint(name, qtype, apex),
             (false, _) if labels_left == 5 => self.find_bare_port(name),
@@ -60,14 +60,33 @@ impl Table {
         }
     }
 
-    /// `pods insecure`: the namespace must exist; the address is read from the label left of it.
-    fn look_up_pod(&self, name: &Name, qtype: u16, labels_left: usize, apex: Apex) -> Found<'_> {
-        if self.find(name.suffix_blocks(labels_left - 2)).is_none() {
-            return self.absent(apex);
-        }
+    /// `1-2-3-4.NS.pod`: the address is read from its label. Labels left of it make no difference:
+    /// a.1-2-3-4.NS.pod is 1-2-3-4.NS.pod.
+    fn look_up_pod(
+        &self,
+        pods: PodMode,
+        name: &Name,
+        qtype: u16,
+        labels_left: usize,
+        apex: Apex,
+    ) -> Found<'_> {
         let Some(address) = dashed_address(name.label(labels_left - 3)) else {
             return self.absent(apex);
         };
+        let [pod, namespace] = [3, 2].map(|labels| name.suffix_blocks(labels_left - labels));
+        let exists = match pods {
+            PodMode::Disabled => false,
+            PodMode::Insecure => self.find(namespace).is_some(),
+            PodMode::Verified => {
+                let [pod, namespace] = [pod, namespace].map(|name| self.seed.hash(name));
+                let segment = self.segment(pod);
+                segment.and_then(|segment| pointer_in_segment(segment, pod, address))
+                    == Some(namespace)
+            }
+        };
+        if !exists {
+            return self.absent(apex);
+        }
         let name_offset = name.label_at(labels_left - 3);
         // As CoreDNS: port 0.
         let name = AddressName { address, name_offset, weight: 100, ports: &[[0, 0]] };
