@@ -15,6 +15,7 @@ mod url;
 
 use std::borrow::Cow;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tower::filter::AsyncFilterLayer;
@@ -54,6 +55,8 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
 /// Connections idle for longer are not reused: whatever made a watch silent has frozen them too.
 const IDLE_MAX: Duration = Duration::from_secs(5);
+/// A first client that takes longer is reported: a file or a plugin may hang.
+const MAKING_MAX: Duration = Duration::from_secs(10);
 /// A persistent cause is logged again after this long, as in `status`.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
 /// client-go's limits, used if only one of qps and burst is set.
@@ -76,6 +79,18 @@ impl std::fmt::Display for ConnectError {
 }
 
 impl std::error::Error for ConnectError {}
+
+impl ConnectError {
+    fn late() -> Self {
+        Self {
+            what: "settings of the kubernetes block".to_owned(),
+            cause: format!("not read within {MAKING_MAX:?}"),
+            next_step: "is one of its files on a file system that hangs, or does its exec plugin \
+                        wait for something?"
+                .into(),
+        }
+    }
+}
 
 /// A fault whose setting or file is not known yet.
 #[derive(Debug)]
@@ -132,30 +147,37 @@ impl Connector {
     /// Waits for the first client, however long it takes. Until then the source cannot be read;
     /// everything else is served.
     pub(super) async fn first(&self) -> NumberedClient {
-        let mut logged: Option<(String, Instant)> = None;
+        let mut logged = None;
         let mut failures = 0_u32;
         loop {
-            let error = match self.client(None).await {
-                Ok(client) => return client,
-                Err(error) => error,
+            let mut making = pin!(self.client(None));
+            let made = loop {
+                match timeout(MAKING_MAX, &mut making).await {
+                    Ok(made) => break made,
+                    Err(_) => self.not_made(&ConnectError::late(), &mut logged),
+                }
             };
-            let text = error.to_string();
-            let is_logged = logged
-                .as_ref()
-                .is_some_and(|(last, at)| *last == text && at.elapsed() < REPEAT_LOG_AFTER);
-            if !is_logged {
-                let next_step = &*error.next_step;
-                tracing::warn!(
-                    error = text,
-                    next_step,
-                    "cannot make a client of the API server yet"
-                );
-                logged = Some((text.clone(), Instant::now()));
+            match made {
+                Ok(client) => return client,
+                Err(error) => self.not_made(&error, &mut logged),
             }
-            self.status.wanted().for_each(|kind| kind.set_failure(text.clone()));
-            tokio::time::sleep(jittered_pause(failures, PAUSE_MAX, super::random())).await;
+            sleep(jittered_pause(failures, PAUSE_MAX, super::random())).await;
             failures = failures.saturating_add(1);
         }
+    }
+
+    /// Reports that there is no client yet. `logged`: what the log says about it, and since when.
+    fn not_made(&self, error: &ConnectError, logged: &mut Option<(String, Instant)>) {
+        let text = error.to_string();
+        let is_logged = logged
+            .as_ref()
+            .is_some_and(|(last, at)| *last == text && at.elapsed() < REPEAT_LOG_AFTER);
+        if !is_logged {
+            let next_step = &*error.next_step;
+            tracing::warn!(error = text, next_step, "cannot make a client of the API server yet");
+            *logged = Some((text.clone(), Instant::now()));
+        }
+        self.status.wanted().for_each(|kind| kind.set_failure(text.clone()));
     }
 
     /// A client other than `used`, which has failed or does not exist yet. Reads every file again,

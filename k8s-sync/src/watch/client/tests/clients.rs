@@ -65,7 +65,7 @@ async fn a_first_client_that_cannot_be_made_is_tried_every_second() {
     let minute = async {
         for second in 0..60 {
             let before = failures();
-            tokio::time::sleep(Duration::from_millis(1001)).await;
+            sleep(Duration::from_millis(1001)).await;
             assert!(failures() > before, "{second}");
         }
     };
@@ -150,4 +150,20 @@ fn a_file_that_hangs_blocks_nothing_else() {
         }
         std::fs::write(&file, "it is back").expect("somebody reads it");
     });
+}
+
+/// `/ready` says so, and a snapshot is served.
+#[tokio::test(start_paused = true)]
+async fn a_first_client_that_takes_long_is_reported() {
+    let status = Arc::new(SourceStatus::new(&crate::watch::tests::options()));
+    let server = ApiServer::default();
+    let connector = Connector::new(server, |_| unreachable!("no TLS"), Arc::clone(&status));
+    // As while a file or a plugin hangs.
+    let _making = connector.latest.lock().await;
+    let waited = timeout(MAKING_MAX - Duration::from_millis(1), connector.first()).await;
+    assert!(waited.is_err() && !status.is_hindered());
+    let waited = timeout(MAKING_MAX + Duration::from_millis(1), connector.first()).await;
+    assert!(waited.is_err() && status.is_hindered());
+    let error = status.reports()[0].error.clone().expect("an error");
+    assert!(error.contains("not read within 10s"), "{error}");
 }
