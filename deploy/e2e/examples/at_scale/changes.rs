@@ -11,6 +11,7 @@ use e2e::server::{Kind, Server};
 use serde_json::json;
 
 use crate::scene::{KINDS, Scene};
+use crate::stir::while_stirring;
 use crate::table::Row;
 use crate::world::{
     endpoints, is_right, namespace_of, ports, question, service, service_name, service_question,
@@ -37,9 +38,35 @@ pub(crate) fn measure_idle(scene: &Scene, count: usize) -> Vec<Row> {
     rows("", &changes)
 }
 
+/// What one server did under load.
+struct Loaded {
+    /// Queries per second that it answered at most.
+    most_qps: f64,
+    report: Report,
+    changes: Changes,
+    /// Other changes per second meanwhile.
+    stirred_qps: f64,
+}
+
 /// `share`: of the load that the server has just answered at most while objects changed.
-pub(crate) fn measure_loaded(scene: &Scene, count: usize, share: f64) -> Vec<Row> {
-    let measured = KINDS.map(|kind| loaded(scene, kind, count, share));
+/// `change_rate`: other changes per second meanwhile.
+pub(crate) fn measure_loaded(
+    scene: &Scene,
+    count: usize,
+    share: f64,
+    change_rate: Option<u32>,
+) -> Vec<Row> {
+    let measured = KINDS.map(|kind| match change_rate {
+        Some(rate) => {
+            let ((most_qps, report, changes), stirred_qps) =
+                while_stirring(scene, rate, || loaded(scene, kind, count, share));
+            Loaded { most_qps, report, changes, stirred_qps }
+        }
+        None => {
+            let (most_qps, report, changes) = loaded(scene, kind, count, share);
+            Loaded { most_qps, report, changes, stirred_qps: 0.0 }
+        }
+    });
     let [ringdns, coredns] = measured;
     let describe = |most: f64, report: &Report| {
         format!(
@@ -50,9 +77,13 @@ pub(crate) fn measure_loaded(scene: &Scene, count: usize, share: f64) -> Vec<Row
             report.loss * 100.0
         )
     };
-    let mut rows = rows(", under load", &[ringdns.2, coredns.2]);
-    let cells = [describe(ringdns.0, &ringdns.1), describe(coredns.0, &coredns.1)];
-    rows.push(Row::new("that load, of the most", cells));
+    let loads = [&ringdns, &coredns].map(|one| describe(one.most_qps, &one.report));
+    let stirred = [&ringdns, &coredns].map(|one| format!("{:.0}/s", one.stirred_qps));
+    let mut rows = rows(", under load", &[ringdns.changes, coredns.changes]);
+    rows.push(Row::new("that load, of the most", loads));
+    if change_rate.is_some() {
+        rows.push(Row::new("other changes meanwhile", stirred));
+    }
     rows
 }
 

@@ -12,6 +12,7 @@ mod outage;
 mod pods;
 mod scene;
 mod start;
+mod stir;
 mod table;
 mod world;
 
@@ -27,6 +28,9 @@ use fake::FakeScale;
 use scene::Scene;
 use table::Row;
 use world::ENDPOINTS_PER_SERVICE;
+
+/// Changes per second of the part `fake`.
+const FAKE_CHANGE_RATE: u32 = 500;
 
 /// Measure ringdns and CoreDNS with a large cluster in a real API server
 #[derive(Parser, Debug)]
@@ -55,10 +59,11 @@ struct Cli {
     #[arg(long, default_value_t = 100_000, value_name = "COUNT")]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(10..=500_000))]
     fake_services: usize,
-    /// Changes per second during the load of the part `fake`
-    #[arg(long, default_value_t = 500, value_name = "COUNT")]
+    /// Changes per second during the load: of the part `load` beside those that are measured
+    /// [default: none], and of the part `fake` [default: 500]
+    #[arg(long, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
-    change_rate: u32,
+    change_rate: Option<u32>,
     /// Queries per second of the part `fake`
     #[arg(long, default_value_t = 20_000.0, value_name = "COUNT")]
     fake_load: f64,
@@ -123,7 +128,7 @@ fn main() -> ExitCode {
             service_count: cli.fake_services,
             rounds: cli.rounds,
             change_count: cli.changes,
-            changes_per_sec: cli.change_rate,
+            changes_per_sec: cli.change_rate.unwrap_or(FAKE_CHANGE_RATE),
             load_qps: cli.fake_load,
         }));
     }
@@ -159,7 +164,7 @@ fn measure(cli: &Cli, scene: &mut Scene, part: Part) -> Vec<Row> {
     match part {
         Part::Start => start::measure(scene, cli.rounds),
         Part::Changes => changes::measure_idle(scene, cli.changes),
-        Part::Load => changes::measure_loaded(scene, cli.changes, cli.load),
+        Part::Load => changes::measure_loaded(scene, cli.changes, cli.load, cli.change_rate),
         Part::Restart => outage::measure_restart(scene, cli.rounds),
         Part::Boot => outage::measure_boot(scene, cli.rounds),
         Part::Pods => pods::measure(scene, cli.pods, cli.rounds),
