@@ -5,11 +5,14 @@
 //! plugin.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::exec::Plugin;
 use super::kubeconfig::{AuthProvider, KubeconfigCluster, KubeconfigUser};
@@ -19,15 +22,20 @@ pub(super) enum Credentials {
     Anonymous,
     Fixed(HeaderValue),
     File(TokenFile),
-    Plugin(Plugin),
+    Plugin(Box<Plugin>),
 }
+
+/// How long a request waits for its token file, which may be on a file system that hangs.
+const TOKEN_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A token file that is read for each request, because rotation is not announced.
 pub(super) struct TokenFile {
     file: PathBuf,
     /// The last token that was read: some files are removed after they have been read
     /// (kubernetes#68164).
-    last: Mutex<HeaderValue>,
+    last: Arc<Mutex<HeaderValue>>,
+    /// Held while the file is being read: by one thread at a time, because it may never end.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Credentials {
@@ -65,7 +73,7 @@ impl Credentials {
             !user.client_certificate.is_empty() || !user.client_certificate_data.is_empty();
         match &user.exec {
             Some(exec) if !has_certificate => {
-                Ok(Self::Plugin(Plugin::new(exec, cluster, authority)?))
+                Ok(Self::Plugin(Box::new(Plugin::new(exec, cluster, authority)?)))
             }
             Some(_) | None => Ok(Self::Anonymous),
         }
@@ -78,7 +86,8 @@ impl Credentials {
             (Err(_), Some(token)) => bearer(token, "token")?,
             (Err(fault), None) => return Err(fault),
         };
-        Ok(Self::File(TokenFile { file, last: Mutex::new(last) }))
+        let last = Arc::new(Mutex::new(last));
+        Ok(Self::File(TokenFile { file, last, reading: Arc::default() }))
     }
 
     /// The header of the next request.
@@ -86,20 +95,31 @@ impl Credentials {
         match self {
             Self::Anonymous => Ok(None),
             Self::Fixed(header) => Ok(Some(header.clone())),
-            Self::File(file) => Ok(Some(file.header())),
+            Self::File(file) => Ok(Some(file.header().await)),
             Self::Plugin(plugin) => plugin.header().await,
         }
     }
 }
 
 impl TokenFile {
-    fn header(&self) -> HeaderValue {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(header) = read(&self.file) {
-            *last = header;
+    async fn header(&self) -> HeaderValue {
+        if let Ok(reading) = Arc::clone(&self.reading).try_lock_owned() {
+            let (file, last) = (self.file.clone(), Arc::clone(&self.last));
+            let read = spawn_blocking(move || {
+                if let Ok(header) = read(&file) {
+                    *lock(&last) = header;
+                }
+                drop(reading);
+            });
+            // Otherwise the next request has the new token.
+            let _ = timeout(TOKEN_WAIT_MAX, read).await;
         }
-        last.clone()
+        lock(&self.last).clone()
     }
+}
+
+fn lock(last: &Mutex<HeaderValue>) -> MutexGuard<'_, HeaderValue> {
+    last.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl KubeconfigUser {

@@ -152,6 +152,36 @@ fn a_file_that_hangs_blocks_nothing_else() {
     });
 }
 
+/// The last token is used, and the thread that reads the cluster goes on.
+#[test]
+fn a_token_file_that_hangs() {
+    let surroundings = Surroundings::new(&[]);
+    let file = surroundings.folder.path().join("token");
+    let credentials = Credentials::of_file(file.clone(), None).expect("a token");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let header = || {
+        let header = runtime.block_on(credentials.header()).expect("no plugin").expect("a token");
+        header.to_str().expect("text").to_owned()
+    };
+    assert_eq!(header(), "Bearer secret");
+    surroundings.write("token", "rotated");
+    assert_eq!(header(), "Bearer rotated");
+    std::fs::remove_file(&file).expect("a file");
+    // Opening it blocks until somebody writes.
+    let made = std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo");
+    assert!(made.success());
+    let headers = [header(), header()];
+    std::fs::write(&file, "late").expect("somebody reads it");
+    assert_eq!(headers, ["Bearer rotated", "Bearer rotated"]);
+    // Its reader has read it by then.
+    std::fs::remove_file(&file).expect("a file");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while header() != "Bearer late" {
+        assert!(Instant::now() < deadline, "the late token is never used");
+    }
+}
+
 /// `/ready` says so, and a snapshot is served.
 #[tokio::test(start_paused = true)]
 async fn a_first_client_that_takes_long_is_reported() {
