@@ -2,8 +2,8 @@
 //! specification (1.1.0).
 //!
 //! Not here: SOA records, port names without underscores, and the records of pods. A look-up makes
-//! those from the question. Invariant: pure. The same objects give the same bytes, in whatever order
-//! they arrived.
+//! those from the question. Invariant: pure. The same objects give the same bytes, in whatever
+//! order they arrived.
 
 mod apex;
 mod backends;

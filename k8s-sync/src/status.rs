@@ -20,6 +20,9 @@ use snapshot::SnapshotStatus;
 
 /// A failure that persists is logged again after this long.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
+/// A failure that asks for something else than the one that was logged last is logged after this
+/// long.
+const CHANGE_LOG_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether answers depend on objects of this kind.
 #[must_use]
@@ -79,6 +82,17 @@ struct FailureLog {
     current: Option<OngoingFailure>,
     /// When a failure was last logged.
     logged: Option<Instant>,
+    /// What the operator was told to do then.
+    next_step: String,
+}
+
+impl FailureLog {
+    /// Whether a failure that asks for this step has to be logged now.
+    fn is_due(&self, next_step: &str, now: Instant) -> bool {
+        let is_same = self.next_step == next_step;
+        let pause = if is_same { REPEAT_LOG_AFTER } else { CHANGE_LOG_AFTER };
+        self.logged.is_none_or(|at| now.duration_since(at) >= pause)
+    }
 }
 
 #[derive(Debug)]
@@ -344,14 +358,14 @@ impl KindStatus {
 
     /// Records and logs a failure. `next_step`: what an operator can do about it.
     ///
-    /// Logs one line when the failure begins and one per minute while it persists. A failure that
-    /// returns within a minute of such a line waits for the rest of that minute, so that a flapping
-    /// source cannot flood the log.
+    /// Logs one line when the failure begins or asks for something else, and one per minute while it
+    /// persists. A failure that returns within a minute of such a line waits for the rest of that
+    /// minute, so that a flapping source cannot flood the log.
     pub(crate) fn failed(&self, error: String, next_step: &str) {
         self.failures.fetch_add(1, Relaxed);
         let now = Instant::now();
         let mut log = self.lock();
-        let is_due = log.logged.is_none_or(|at| now.duration_since(at) >= REPEAT_LOG_AFTER);
+        let is_due = log.is_due(next_step, now);
         let failure = log.current.get_or_insert_with(|| OngoingFailure {
             since: now,
             is_logged: false,
@@ -377,6 +391,7 @@ impl KindStatus {
                 tracing::warn!(kind, server, error, for_secs, next_step, "cannot read objects yet");
             }
             log.logged = Some(now);
+            next_step.clone_into(&mut log.next_step);
         } else {
             tracing::debug!(kind = self.kind.plural(), error = failure.error, "still failing");
         }
@@ -430,4 +445,23 @@ impl KindStatus {
 /// The state stays readable if another thread panics.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_changes_is_logged_soon() {
+        let logged = Instant::now();
+        let log =
+            FailureLog { logged: Some(logged), next_step: "a".into(), ..FailureLog::default() };
+        for (next_step, secs, expected) in
+            [("a", 59, false), ("a", 60, true), ("b", 4, false), ("b", 5, true)]
+        {
+            let now = logged + Duration::from_secs(secs);
+            assert_eq!(log.is_due(next_step, now), expected, "{next_step} after {secs} s");
+        }
+        assert!(FailureLog::default().is_due("a", logged));
+    }
 }

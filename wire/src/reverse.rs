@@ -3,8 +3,8 @@
 //!
 //! Every endpoint has a PTR record, and hardly any is ever queried. So a table does not store it as
 //! a name with a record, but as an address with the hash of the Service's name, whose entry has the
-//! rest. A pod's name is stored in the same way, with the hash of its namespace's name. Invariant: a
-//! pointer's Service is stored in the same generation.
+//! rest. A pod's name is stored in the same way, with the hash of its namespace's name. Invariant:
+//! a pointer's Service is stored in the same generation.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
