@@ -55,12 +55,14 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
 /// table stores that name under the zone of PTR records. Very long names are left out.
 fn only_service(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) -> Option<Name> {
     let mut targets = targets(cluster, address);
-    let Target { service, label } = targets.next()?;
-    if label != EndpointLabel::Spelled(address) || targets.next().is_some() {
+    let target = targets.next()?;
+    // An endpoint may be in several slices, or twice in one.
+    let is_only = targets.all(|other| other == target);
+    if !is_only || target.label != EndpointLabel::Spelled(address) {
         return None;
     }
     let zone = cluster.zones().forward().first()?;
-    let name = service_name(pen, cluster, service)?;
+    let name = service_name(pen, cluster, target.service)?;
     let leaves_room = name.bytes().len() + 1 + AddressLabel::LEN_MAX <= NAME_LEN_MAX;
     (leaves_room && cluster.zones().is_own(&name, zone)).then_some(name)
 }
