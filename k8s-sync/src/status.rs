@@ -358,9 +358,9 @@ impl KindStatus {
 
     /// Records and logs a failure. `next_step`: what an operator can do about it.
     ///
-    /// Logs one line when the failure begins or asks for something else, and one per minute while it
-    /// persists. A failure that returns within a minute of such a line waits for the rest of that
-    /// minute, so that a flapping source cannot flood the log.
+    /// Logs one line when the failure begins or asks for something else, and one per minute while
+    /// it persists. A failure that returns within a minute of such a line waits for the rest of
+    /// that minute, so that a flapping source cannot flood the log.
     pub(crate) fn failed(&self, error: String, next_step: &str) {
         self.failures.fetch_add(1, Relaxed);
         let now = Instant::now();
