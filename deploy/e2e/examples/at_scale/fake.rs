@@ -4,7 +4,6 @@
 //! many objects change.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::base::iana::Rtype;
@@ -19,6 +18,7 @@ use e2e::question::Question;
 use e2e::server::{Kind, Server};
 
 use crate::scene::SETTLED;
+use crate::stir::while_changing;
 use crate::table::Row;
 use crate::world::{namespace_of, service_name, service_question};
 
@@ -75,7 +75,8 @@ pub(crate) fn measure(scale: &FakeScale) -> Vec<Row> {
         .map(service_question)
         .collect();
     let idle = Load::at_rate(server.address(), &questions, scale.load_qps, LOAD_SECS);
-    let (busy, changed_qps) = while_changing(&fake, scale, || {
+    let change = |number| change(&fake, scale.service_count, number);
+    let (busy, changed_qps) = while_changing(1, scale.changes_per_sec, change, || {
         Load::at_rate(server.address(), &questions, scale.load_qps, LOAD_SECS)
     });
     let none = String::new;
@@ -135,27 +136,12 @@ fn one_at_a_time(fake: &FakeApi, server: &Server, scale: &FakeScale) -> Delays {
     Delays::new(delays.collect())
 }
 
-/// Runs `measure` while endpoints change. Also returns how many did per second.
-fn while_changing<T>(fake: &FakeApi, scale: &FakeScale, measure: impl FnOnce() -> T) -> (T, f64) {
-    let ends = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let changing = scope.spawn(|| {
-            let (began, mut count) = (Instant::now(), 0_u32);
-            while !ends.load(Ordering::Relaxed) {
-                let index = headless(count as usize, scale.service_count);
-                let mut addresses = endpoints(index);
-                addresses[0] = Ipv4Addr::from_bits(0x0AFB_0000 + (count & 0xFFFF));
-                fake.put(slice_of(index, &addresses));
-                count += 1;
-                let due = began + Duration::from_secs(1) * count / scale.changes_per_sec;
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            }
-            f64::from(count) / began.elapsed().as_secs_f64()
-        });
-        let measured = measure();
-        ends.store(true, Ordering::Relaxed);
-        (measured, changing.join().expect("changes"))
-    })
+/// Gives a slice another first endpoint.
+fn change(fake: &FakeApi, service_count: usize, number: u32) {
+    let index = headless(number as usize, service_count);
+    let mut addresses = endpoints(index);
+    addresses[0] = Ipv4Addr::from_bits(0x0AFB_0000 + (number & 0xFFFF));
+    fake.put(slice_of(index, &addresses));
 }
 
 fn fill(fake: &FakeApi, service_count: usize) {

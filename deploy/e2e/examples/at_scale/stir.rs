@@ -1,5 +1,5 @@
-//! Changes that nobody waits for: endpoints of Services with a cluster address, at a steady rate,
-//! in the real API server.
+//! Changes that nobody waits for, at a steady rate, and those of the real API server: endpoints of
+//! Services with a cluster address.
 //!
 //! None of them is a Service whose changes are measured: those are headless.
 
@@ -16,22 +16,34 @@ const CLIENT_COUNT: u32 = 4;
 
 /// Runs `measure` while `rate` slices per second change. Also returns how many did.
 pub(crate) fn while_stirring<T>(scene: &Scene, rate: u32, measure: impl FnOnce() -> T) -> (T, f64) {
-    let (ends, next) = (AtomicBool::new(false), AtomicU32::new(0));
+    while_changing(CLIENT_COUNT, rate, |number| change(scene, number), measure)
+}
+
+/// Runs `measure` while so many threads call `change` with 0, 1, 2, …, `rate` times per second.
+/// Also returns how many times per second they did.
+pub(crate) fn while_changing<T>(
+    thread_count: u32,
+    rate: u32,
+    change: impl Fn(u32) + Sync,
+    measure: impl FnOnce() -> T,
+) -> (T, f64) {
+    let (ends, next, done) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
     let began = Instant::now();
     let stir = || {
         while !ends.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let due = began + Duration::from_secs(1) * number / rate;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            change(scene, number);
+            change(number);
+            done.fetch_add(1, Ordering::Relaxed);
         }
     };
     std::thread::scope(|scope| {
-        (0..CLIENT_COUNT).for_each(|_| drop(scope.spawn(stir)));
+        (0..thread_count).for_each(|_| drop(scope.spawn(stir)));
         let measured = measure();
         ends.store(true, Ordering::Relaxed);
-        let count = next.load(Ordering::Relaxed).saturating_sub(CLIENT_COUNT);
-        (measured, f64::from(count) / began.elapsed().as_secs_f64())
+        let done = done.load(Ordering::Relaxed);
+        (measured, f64::from(done) / began.elapsed().as_secs_f64())
     })
 }
 
