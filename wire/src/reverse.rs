@@ -14,6 +14,18 @@ use crate::name::{BLOCK_LEN, Block, Name, block_count};
 /// The labels below which IPv4 and IPv6 addresses are.
 const TREE_V4: &[u8] = b"\x07in-addr\x04arpa\0";
 const TREE_V6: &[u8] = b"\x03ip6\x04arpa\0";
+/// Both trees, in wire format: of IPv4 addresses, and of IPv6 addresses.
+pub const TREES: [&[u8]; 2] = [TREE_V4, TREE_V6];
+
+/// Whether a name is that of a tree, or below one.
+#[must_use]
+pub fn is_in_tree(name: &Name) -> bool {
+    TREES.iter().any(|tree| {
+        let tree_at = name.bytes().len().checked_sub(tree.len());
+        tree_at
+            .is_some_and(|at| name.bytes().ends_with(tree) && name.label_starting_at(at).is_some())
+    })
+}
 
 /// A PTR record: the name of this endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

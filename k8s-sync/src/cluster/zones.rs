@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use wire::name::Name;
-use wire::reverse::ReverseName;
+use wire::reverse::{ReverseName, TREES, is_in_tree};
 use wire::zone::ZoneSet;
 
 #[derive(Debug)]
@@ -20,9 +20,6 @@ pub struct Zones {
     whole_trees: [bool; 2],
 }
 
-/// The reverse trees of both families.
-const TREES: [&[u8]; 2] = [b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0"];
-
 /// The zone that encloses a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnclosingZone {
@@ -36,8 +33,8 @@ impl Zones {
     #[must_use]
     pub fn new(zones: &[Vec<u8>]) -> Self {
         let names = zones.iter().map(|zone| whole_name(zone));
-        let (reverse, forward): (Vec<_>, Vec<_>) = names.clone().partition(is_reverse_zone);
-        let is_reverse = names.map(|name| is_reverse_zone(&name)).collect();
+        let (reverse, forward): (Vec<_>, Vec<_>) = names.clone().partition(is_in_tree);
+        let is_reverse = names.map(|name| is_in_tree(&name)).collect();
         let whole_trees = TREES.map(|tree| zones.iter().any(|zone| zone == tree));
         let tree = reverse.iter().find(|zone| TREES.contains(&zone.bytes())).cloned();
         Self { forward, reverse, is_reverse, all: ZoneSet::new(zones), tree, whole_trees }
@@ -113,7 +110,7 @@ impl ExternalZones {
 
     /// The zones of Services, in the order of the Corefile.
     pub fn forward(&self) -> impl Iterator<Item = &Name> {
-        self.names.iter().filter(|zone| !is_reverse_zone(zone))
+        self.names.iter().filter(|zone| !is_in_tree(zone))
     }
 
     /// The zone that PTR records point into: the first that is not a reverse zone, if there is one.
@@ -144,10 +141,6 @@ fn whole_name(wire: &[u8]) -> Name {
 fn is_own(all: &ZoneSet, name: &Name, zone: &Name) -> bool {
     let found = all.find(name);
     found.is_some_and(|found| name.bytes().len() - found.name_offset == zone.bytes().len())
-}
-
-fn is_reverse_zone(zone: &Name) -> bool {
-    ZoneSet::new(&TREES).find(zone).is_some()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::hash::{HashSeed, NameHash};
 use crate::header::TYPE_PTR;
 use crate::name::Name;
 use crate::pod::PodMode;
-use crate::reverse::{ReverseName, write_pointer};
+use crate::reverse::{ReverseName, is_in_tree, write_pointer};
 use crate::segment::{
     ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, OF_REVERSE_NAME, SLOT_LEN, Segment, segment_index,
     slot_and_tag, u32_le,
@@ -378,11 +378,8 @@ fn sort_by_segment(changes: &mut Vec<Change<'_>>, segment_count: usize) {
 
 /// Which zones lie under in-addr.arpa or ip6.arpa.
 fn are_reverse(zones: &[Vec<u8>]) -> Arc<[bool]> {
-    let reverse = ZoneSet::new(&[&b"\x07in-addr\x04arpa\0"[..], b"\x03ip6\x04arpa\0"]);
-    let is_reverse = |zone: &Vec<u8>| {
-        let name = Name::from_wire(zone).expect("a zone is a whole name");
-        reverse.find(&name).is_some()
-    };
+    let is_reverse =
+        |zone: &Vec<u8>| is_in_tree(&Name::from_wire(zone).expect("a zone is a whole name"));
     zones.iter().map(is_reverse).collect()
 }
 
