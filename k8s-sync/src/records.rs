@@ -40,7 +40,6 @@ pub enum EntryChange<'e> {
     Pod {
         pod: &'e Name,
         address: IpAddr,
-        namespace: &'e Name,
     },
     /// Used for keys whose names follow from the key alone. A deleted Service reports nothing.
     Remove(&'e [u8]),
@@ -164,11 +163,10 @@ fn write_pod(pen: &mut Pen<'_>, cluster: &Cluster, namespace: &str, address: IpA
     let Some(parent) = Label::read(namespace) else { return };
     let label = AddressLabel::of_pod(address);
     for zone in cluster.zones().forward() {
-        let Some(above) = Name::compose(&[parent.as_slice(), b"pod"], zone) else { continue };
-        let owner = pen.name(&[label.as_slice()], &above);
-        let Some(owner) = owner.filter(|name| cluster.zones().is_own(name, zone)) else { continue };
+        let labels = [label.as_slice(), parent.as_slice(), b"pod"];
+        let Some(owner) = pen.own_name(&labels, zone, cluster.zones()) else { continue };
         if cluster.has_pod(namespace, address) {
-            pen.put_pod(&owner, address, &above);
+            pen.put_pod(&owner, address);
         } else {
             pen.remove(&owner);
         }

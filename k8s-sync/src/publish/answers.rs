@@ -146,9 +146,7 @@ impl Answers {
                 EntryChange::Point { address, service } => {
                     builder.insert_pointer(address, service);
                 }
-                EntryChange::Pod { pod, address, namespace } => {
-                    builder.insert_pod(pod, address, namespace);
-                }
+                EntryChange::Pod { pod, address } => builder.insert_pod(pod, address),
                 // Inserting returns the hash that removes. Of two calls for a name, the last
                 // counts.
                 EntryChange::Remove(entry) => {

@@ -130,10 +130,9 @@ impl<'p> Pen<'p> {
         (self.change)(EntryChange::Point { address, service });
     }
 
-    /// Writes the name of a pod with this address, which is the address's label below that of its
-    /// namespace.
-    pub(super) fn put_pod(&mut self, pod: &Name, address: IpAddr, namespace: &Name) {
-        (self.change)(EntryChange::Pod { pod, address, namespace });
+    /// Writes the name of a pod with this address, which its first label spells.
+    pub(super) fn put_pod(&mut self, pod: &Name, address: IpAddr) {
+        (self.change)(EntryChange::Pod { pod, address });
     }
 
     /// Ends the entry.

@@ -206,19 +206,20 @@ impl TableBuilder {
     /// Service. It replaces an entry of the reverse name. The name of the Service is stored in each
     /// generation that has the record.
     pub fn insert_pointer(&mut self, address: IpAddr, service: &Name) {
-        self.insert_address(self.seed.hash(ReverseName::new(address).blocks()), address, service);
+        let reverse_name = self.seed.hash(ReverseName::new(address).blocks());
+        self.insert_address(reverse_name, address, self.seed.hash(service.blocks()));
     }
 
-    /// Inserts the name of a pod with this address, for `PodMode::Verified`: the address's label
-    /// below the name of its namespace, `NS.pod.ZONE`. The hash of the pod's name removes it again.
-    pub fn insert_pod(&mut self, pod: &Name, address: IpAddr, namespace: &Name) {
-        self.insert_address(self.seed.hash(pod.blocks()), address, namespace);
+    /// Inserts the name of a pod, for `PodMode::Verified`: the label of this address below the name
+    /// of its namespace. The hash of the pod's name removes it again.
+    pub fn insert_pod(&mut self, pod: &Name, address: IpAddr) {
+        let [pod, namespace] = [0, 1].map(|label| self.seed.hash(pod.suffix_blocks(label)));
+        self.insert_address(pod, address, namespace);
     }
 
     /// Inserts an entry that has an address, and the hash of another name, instead of a name and
     /// records. `hash`: of the name that it stands for.
-    fn insert_address(&mut self, hash: u64, address: IpAddr, other: &Name) {
-        let other = self.seed.hash(other.blocks());
+    fn insert_address(&mut self, hash: u64, address: IpAddr, other: u64) {
         let Changes { entries, calls } = &mut self.changes;
         let start = entries.len();
         entries.extend_from_slice(&hash.to_le_bytes());

@@ -30,14 +30,13 @@ impl Table {
         let is_pod_name = labels_left >= 3
             && below_zone.ends_with(b"\x03pod")
             && name.label(labels_left - 1) == b"pod";
-        let entry = match (is_pod_name, pods) {
-            (true, PodMode::Insecure | PodMode::Verified) => {
-                return self.look_up_pod(pods, name, qtype, labels_left, apex);
-            }
-            (true, PodMode::Disabled) => None,
-            (false, _) if labels_left == 4 => return self.look_up_endpoint(name, qtype, apex),
-            (false, _) if labels_left == 5 => self.find_bare_port(name),
-            (false, _) => None,
+        if is_pod_name {
+            return self.look_up_pod(pods, name, qtype, labels_left, apex);
+        }
+        let entry = match labels_left {
+            4 => return self.look_up_endpoint(name, qtype, apex),
+            5 => self.find_bare_port(name),
+            _ => None,
         };
         match entry {
             Some(entry) => entry.answer(qtype).map_or(Found::NoData(apex), Found::Answer),
