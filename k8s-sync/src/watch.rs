@@ -27,6 +27,7 @@ mod request;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{Fuse, FusedFuture};
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Sleep, sleep, sleep_until};
 
 pub use client::Verifier;
@@ -85,37 +86,46 @@ impl Watch {
 
     /// Sends events until the receiver is dropped. Waits while the channel is full. Outages and
     /// refusals do not end it.
+    ///
+    /// Each kind has a task of its own, so that what arrives for one does not wake the others.
     pub async fn run(self, events: Sender<Event>) {
         let client = tokio::select! {
             client = self.connector.first() => client,
             () = events.closed() => return,
         };
-        let kinds = Kind::ALL.into_iter().filter(|kind| is_wanted(&self.options, *kind));
-        let watches = kinds.map(|kind| match kind {
-            Kind::Namespace => self.watch::<RawNamespace>(client.clone(), &events).boxed(),
-            Kind::Service => self.watch::<RawService>(client.clone(), &events).boxed(),
-            Kind::EndpointSlice => self.watch::<RawEndpointSlice>(client.clone(), &events).boxed(),
-            Kind::Pod => self.watch::<RawPod>(client.clone(), &events).boxed(),
-        });
-        futures::future::join_all(watches).await;
+        let watch = Arc::new(self);
+        let mut tasks = JoinSet::new();
+        for kind in Kind::ALL.into_iter().filter(|kind| is_wanted(&watch.options, *kind)) {
+            let (watch, client, events) = (Arc::clone(&watch), client.clone(), events.clone());
+            match kind {
+                Kind::Namespace => tasks.spawn(watch.watch::<RawNamespace>(client, events)),
+                Kind::Service => tasks.spawn(watch.watch::<RawService>(client, events)),
+                Kind::EndpointSlice => tasks.spawn(watch.watch::<RawEndpointSlice>(client, events)),
+                Kind::Pod => tasks.spawn(watch.watch::<RawPod>(client, events)),
+            };
+        }
+        drop(events);
+        while let Some(ended) = tasks.join_next().await {
+            // A panic ends the thread, which is reported.
+            if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                resume_unwind(panic);
+            }
+        }
     }
 
     /// Watches one kind. Each turn of the loop lasts until a new request is needed.
     async fn watch<T: ProtoObject>(
-        &self,
+        self: Arc<Self>,
         mut client: NumberedClient,
-        events: &Sender<Event>,
-    ) -> Closed {
+        events: Sender<Event>,
+    ) {
         let mut recovery = Recovery::new(self.is_streamless.load(Relaxed), now());
         let (first, status) = (client.client.clone(), self.status.kind(T::KIND));
         let mut list_watch = ListWatch::<T>::new(first, status, &self.options, recovery.strategy());
         let (mut comparison, mut renewal) = (Comparison::none(), Renewal::new());
         loop {
-            let followed = self.follow(&mut list_watch, &mut recovery, &mut comparison, events);
-            let retry = match followed.await {
-                Ok(retry) => retry,
-                Err(closed) => return closed,
-            };
+            let followed = self.follow(&mut list_watch, &mut recovery, &mut comparison, &events);
+            let Ok(retry) = followed.await else { return };
             if retry.is_client_renewed && renewal.is_empty() {
                 let (connector, used) = (Arc::clone(&self.connector), client.clone());
                 renewal.spawn(async move {
@@ -123,7 +133,7 @@ impl Watch {
                     connector.client(Some(&used)).await
                 });
             }
-            match pause(retry, &mut renewal, events).await {
+            match pause(retry, &mut renewal, &events).await {
                 Ok(None) => {}
                 Ok(Some(Ok(renewed))) => {
                     client = renewed;
@@ -132,7 +142,7 @@ impl Watch {
                 Ok(Some(Err(error))) => {
                     self.status.kind(T::KIND).failed(error.to_string(), &error.next_step);
                 }
-                Err(closed) => return closed,
+                Err(Closed) => return,
             }
         }
     }
