@@ -26,6 +26,7 @@ use wire::pod::PodMode;
 use wire::pod_index::PodIndex;
 
 pub use alias::{Alias, AliasTarget, ServicePart};
+pub use dirty::Dirty;
 pub(crate) use slim::ModelPod;
 pub use slim::{ModelEndpoint, ModelService, ModelSlice};
 pub(crate) use store::Numbered;
@@ -107,8 +108,6 @@ pub struct Cluster {
 impl Cluster {
     #[must_use]
     pub fn new(options: Arc<Options>) -> Self {
-        let mut dirty = DirtyKeys::new();
-        dirty.insert(AnswerKey::Apex);
         Self {
             zones: Zones::new(&options.zones),
             options,
@@ -126,7 +125,7 @@ impl Cluster {
             unneeded: BTreeSet::new(),
             port_lists: PortLists::default(),
             endpoint_count: 0,
-            dirty,
+            dirty: DirtyKeys::everything(),
             changed_namespaces: HashSet::new(),
             triggers: Vec::new(),
             has_changed_pods: true,
@@ -152,7 +151,7 @@ impl Cluster {
                     (key, ModelService::new(kind, ports, external, lists))
                 };
                 let change = slim(change, slim_service, |key| key);
-                for difference in self.services.step(change) {
+                for difference in step(&mut self.services, change, &mut self.dirty) {
                     self.service_changed(difference);
                 }
             }
@@ -176,7 +175,7 @@ impl Cluster {
                     ModelSlice::new(service, slice, pod_names, lists)
                 };
                 let change = slim(change, slim_slice, |key| key);
-                for difference in self.slices.step(change) {
+                for difference in step(&mut self.slices, change, &mut self.dirty) {
                     self.slice_changed(&difference);
                     let service = self.slices.get(difference.id).map(|slice| slice.service);
                     self.triggers.extend(service.zip(triggered));
@@ -185,7 +184,7 @@ impl Cluster {
             }
             Event::Pod(change) if self.watches_pods() => {
                 let change = slim(change, ModelPod::new, |key| key);
-                for difference in self.pods.step(change) {
+                for difference in step(&mut self.pods, change, &mut self.dirty) {
                     self.pod_changed(&difference);
                     self.pods.free(difference.id);
                 }
@@ -194,9 +193,9 @@ impl Cluster {
         }
     }
 
-    /// The keys whose answers may have changed since the last call. Their answers have to be made
-    /// before the next event, since numbers of deleted Services are used again.
-    pub fn take_dirty(&mut self) -> Vec<AnswerKey> {
+    /// The answers that may have changed since the last call. They have to be made before the next
+    /// event, since numbers of deleted Services are used again.
+    pub fn take_dirty(&mut self) -> Dirty {
         self.set_namespaces_dirty();
         self.free_services();
         self.dirty.take()
@@ -231,18 +230,46 @@ impl Cluster {
         }
     }
 
-    /// The keys of all answers in external zones, for a table that begins with the cluster as it
-    /// is.
-    #[must_use]
-    pub fn external_keys(&self) -> Vec<AnswerKey> {
-        let namespaces = self.namespaces.iter().map(|(_, key, ())| Arc::from(key.name));
+    /// The keys of all answers, in the order of the objects in memory. An address or a pod that
+    /// several objects have may come more than once.
+    pub fn keys(&self) -> impl Iterator<Item = AnswerKey> {
+        let is_first = |index: &Pairs<IpAddr>, address: &IpAddr, id| {
+            self.zones.has_address(*address) && index.of(*address).next() == Some(id)
+        };
+        let of_services = self.services.iter().flat_map(move |(id, _, service)| {
+            let ips = cluster_ips(Some(service)).iter().copied();
+            let ips = ips.filter(move |address| is_first(&self.cluster_ips, address, id));
+            std::iter::once(AnswerKey::Service(id)).chain(ips.map(AnswerKey::Address))
+        });
+        let of_slices = self.slices.iter().flat_map(move |(id, _, slice)| {
+            let addresses = slice.endpoints().map(|endpoint| endpoint.address);
+            let addresses = addresses.filter(move |address| is_first(&self.slices_at, address, id));
+            addresses.map(AnswerKey::Address)
+        });
+        let has_pods = self.options.pods == PodMode::Verified;
+        let of_pods = self.pods.iter().filter(move |_| has_pods).flat_map(|(_, key, pod)| {
+            let namespace: Arc<str> = key.namespace.into();
+            pod.ips.iter().map(move |address| AnswerKey::Pod(Arc::clone(&namespace), *address))
+        });
+        std::iter::once(AnswerKey::Apex)
+            .chain(self.namespace_keys())
+            .chain(of_services)
+            .chain(of_slices)
+            .chain(of_pods)
+    }
+
+    /// The keys of all answers in external zones.
+    pub fn external_keys(&self) -> impl Iterator<Item = AnswerKey> {
         let services = self.services.iter().map(|(id, ..)| id);
         let addresses = self.external_owners.keys().copied().map(AnswerKey::ExternalAddress);
         std::iter::once(AnswerKey::Apex)
-            .chain(namespaces.map(AnswerKey::Namespace))
+            .chain(self.namespace_keys())
             .chain(services.map(AnswerKey::Service))
             .chain(addresses)
-            .collect()
+    }
+
+    fn namespace_keys(&self) -> impl Iterator<Item = AnswerKey> {
+        self.namespaces.iter().map(|(_, key, ())| AnswerKey::Namespace(key.name.into()))
     }
 
     /// The index of all pods, if it may have changed since the last call. `None` before all pods
@@ -301,7 +328,7 @@ impl Cluster {
     /// itself.
     fn set_namespaces_dirty(&mut self) {
         let names = std::mem::take(&mut self.changed_namespaces);
-        if names.is_empty() {
+        if names.is_empty() || self.dirty.is_everything() {
             return;
         }
         let services = self.services.iter().filter(|(_, key, _)| names.contains(key.namespace));
@@ -519,6 +546,20 @@ impl Cluster {
                 || slices.any(|slice| slice.service == service)
         })
     }
+}
+
+/// Applies one step of the history of a kind. The first list touches everything.
+fn step<V: PartialEq>(
+    objects: &mut Store<V>,
+    change: Change<(ObjectKey, V), ObjectKey>,
+    dirty: &mut DirtyKeys,
+) -> Vec<Difference<V>> {
+    let was_synced = objects.is_synced();
+    let differences = objects.step(change);
+    if objects.is_synced() && !was_synced {
+        dirty.insert_everything();
+    }
+    differences
 }
 
 /// The same change, applied to the model's form of the object.

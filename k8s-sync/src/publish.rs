@@ -23,7 +23,7 @@ use wire::table::Table;
 pub use generations::{Deliver, Generations};
 pub use programming::{ProgrammedKind, ReportProgrammed};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Dirty};
 use crate::object::Event;
 use crate::options::{ExternalOptions, Options};
 use crate::records::RecordWriter;
@@ -166,9 +166,8 @@ impl Publisher {
         let Self { cluster, records, answers, externals, .. } = self;
         let dirty = cluster.take_dirty();
         for external in externals {
-            let all = external.is_new.then(|| cluster.external_keys());
-            external.is_new = false;
-            let dirty = all.as_ref().unwrap_or(&dirty);
+            let is_new = std::mem::take(&mut external.is_new);
+            let dirty = if is_new { &Dirty::Everything } else { &dirty };
             let table = external.answers.publish(cluster, dirty, records, now_unix_secs);
             external.newest = table.or_else(|| external.newest.take());
         }

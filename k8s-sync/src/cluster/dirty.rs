@@ -1,7 +1,7 @@
 //! The keys whose answers have to be made again, each once.
 //!
-//! Invariant: they stay in the order in which they became dirty, which is mostly that of the
-//! objects in memory.
+//! A first list touches every answer, so that a set of keys would only cost time. Invariant: keys
+//! stay in the order in which they became dirty, which is mostly that of the objects in memory.
 
 use std::hash::BuildHasher;
 
@@ -11,8 +11,18 @@ use rapidhash::fast::RandomState;
 
 use super::AnswerKey;
 
+/// The answers that have to be made again.
+#[derive(Debug)]
+pub enum Dirty {
+    /// All that there are. Nothing else is left of the earlier ones.
+    Everything,
+    Keys(Vec<AnswerKey>),
+}
+
 #[derive(Debug)]
 pub(super) struct DirtyKeys {
+    is_everything: bool,
+    /// Empty if everything is dirty.
     keys: Vec<AnswerKey>,
     /// Indexes in `keys`, by key.
     indexes: HashTable<u32>,
@@ -20,13 +30,25 @@ pub(super) struct DirtyKeys {
 }
 
 impl DirtyKeys {
-    pub(super) fn new() -> Self {
-        Self { keys: Vec::new(), indexes: HashTable::new(), hasher: RandomState::new() }
+    pub(super) fn everything() -> Self {
+        let hasher = RandomState::new();
+        Self { is_everything: true, keys: Vec::new(), indexes: HashTable::new(), hasher }
+    }
+
+    pub(super) const fn is_everything(&self) -> bool {
+        self.is_everything
+    }
+
+    pub(super) fn insert_everything(&mut self) {
+        *self = Self::everything();
     }
 
     /// False if the key is dirty already.
     pub(super) fn insert(&mut self, key: AnswerKey) -> bool {
-        let Self { keys, indexes, hasher } = self;
+        let Self { is_everything, keys, indexes, hasher } = self;
+        if *is_everything {
+            return false;
+        }
         let entry = indexes.entry(
             hasher.hash_one(&key),
             |index| keys[*index as usize] == key,
@@ -38,9 +60,10 @@ impl DirtyKeys {
         true
     }
 
-    /// All of them. None is dirty from then on.
-    pub(super) fn take(&mut self) -> Vec<AnswerKey> {
+    /// All of them. Nothing is dirty from then on.
+    pub(super) fn take(&mut self) -> Dirty {
         self.indexes = HashTable::new();
-        std::mem::take(&mut self.keys)
+        let keys = std::mem::take(&mut self.keys);
+        if std::mem::take(&mut self.is_everything) { Dirty::Everything } else { Dirty::Keys(keys) }
     }
 }

@@ -11,7 +11,7 @@ use wire::hash::{HashSeed, NameHash};
 use wire::table::Table;
 
 use super::Status;
-use crate::cluster::{AnswerKey, Cluster, ObjectId};
+use crate::cluster::{AnswerKey, Cluster, Dirty, ObjectId};
 use crate::options::{ExternalOptions, Options};
 use crate::records::{EntryChange, External, RecordWriter, Refused};
 
@@ -92,27 +92,32 @@ impl Answers {
     }
 
     /// The table of the current state, or `None` if it equals the last one. The first call always
-    /// returns one. `dirty`: the keys whose answers may have changed since the last call.
-    pub(super) fn publish<'k>(
+    /// returns one. `dirty`: the answers that may have changed since the last call.
+    pub(super) fn publish(
         &mut self,
         cluster: &Cluster,
-        dirty: impl IntoIterator<Item = &'k AnswerKey>,
+        dirty: &Dirty,
         records: &mut RecordWriter,
         now_unix_secs: u32,
     ) -> Option<Arc<Table>> {
         let mut changes = 0;
         let mut refused = Refused::default();
-        for key in dirty {
-            let (changed, more) = match key {
-                AnswerKey::Service(service) => self.publish_service(cluster, *service, records),
-                AnswerKey::Apex
-                | AnswerKey::Namespace(_)
-                | AnswerKey::Address(_)
-                | AnswerKey::ExternalAddress(_)
-                | AnswerKey::Pod(..) => self.publish_key(cluster, key, records),
-            };
+        let is_external = self.external.is_some();
+        if let Dirty::Everything = dirty {
+            self.builder.clear();
+            self.services.clear();
+        }
+        let mut write = |key: &AnswerKey| {
+            let (changed, more) = self.publish_key(cluster, key, records);
             changes += changed;
             refused.add(more);
+        };
+        match dirty {
+            Dirty::Keys(keys) => keys.iter().for_each(write),
+            Dirty::Everything if is_external => {
+                cluster.external_keys().for_each(|key| write(&key));
+            }
+            Dirty::Everything => cluster.keys().for_each(|key| write(&key)),
         }
         self.note_refused(&refused, now_unix_secs);
         let is_now_synced = !self.is_synced && cluster.unsynced_kinds().next().is_none();
@@ -135,6 +140,9 @@ impl Answers {
         key: &AnswerKey,
         records: &mut RecordWriter,
     ) -> (usize, Refused) {
+        if let AnswerKey::Service(service) = key {
+            return self.publish_service(cluster, *service, records);
+        }
         let builder = &mut self.builder;
         let mut changes = 0;
         let refused = write(records, cluster, self.external.as_ref(), key, &mut |change| {
