@@ -141,6 +141,9 @@ fn hexadecimal(label: &[u8]) -> Option<u8> {
     }
 }
 
+/// Most bytes that a pointer has behind the head of its entry.
+pub(crate) const POINTER_LEN_MAX: usize = 24;
+
 /// Appends what a pointer has behind the head of its entry, which has neither a name nor rows: the
 /// hash of the other name (u64), and the address (4 or 16 bytes).
 pub(crate) fn write_pointer(address: IpAddr, other: u64, entry: &mut Vec<u8>) {

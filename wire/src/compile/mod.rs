@@ -21,7 +21,7 @@ use crate::hash::{HashSeed, NameHash};
 use crate::header::TYPE_PTR;
 use crate::name::Name;
 use crate::pod::PodMode;
-use crate::reverse::{ReverseName, is_in_tree, write_pointer};
+use crate::reverse::{POINTER_LEN_MAX, ReverseName, is_in_tree, write_pointer};
 use crate::segment::{
     ENTRY_HEAD_LEN, Entry, HAS_NO_SOA, OF_REVERSE_NAME, SLOT_LEN, Segment, segment_index,
     slot_and_tag, u32_le,
@@ -32,21 +32,54 @@ use crate::zone::ZoneSet;
 /// Names per segment: a change to one name rewrites about this many entries.
 const SEGMENT_NAMES: usize = 64;
 const SEGMENT_COUNT_MIN: usize = 64;
+/// Bytes of the first chunk of changes, and of a chunk among many. The allocator keeps no block of
+/// that size once it is free.
+const CHUNK_LEN_MIN: usize = 1 << 10;
+const CHUNK_LEN_MAX: usize = 1 << 20;
 
-/// Inserts and removals in the order of their calls. All entries share one buffer: a first sync
-/// brings a hundred thousand.
+/// Inserts and removals in the order of their calls.
 #[derive(Default)]
 struct Changes {
-    entries: Vec<u8>,
-    /// By name hash: the entry to insert, as a range of `entries`, or `None` to remove it.
-    calls: Vec<(u64, Option<(usize, usize)>)>,
+    /// Entries, one after the other. A first sync brings a hundred thousand, so none is copied again
+    /// for want of room.
+    chunks: Vec<Vec<u8>>,
+    calls: Vec<Call>,
+}
+
+/// A name's hash, and the entry to insert, or `None` to remove it.
+type Call = (u64, Option<Place>);
+
+/// Where an entry is in `Changes::chunks`.
+#[derive(Clone, Copy)]
+struct Place {
+    chunk: u32,
+    start: u32,
+    end: u32,
 }
 
 impl Changes {
+    /// Inserts an entry of about this length, which `write` appends.
+    fn insert(&mut self, hash: u64, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let has_room = |chunk: &Vec<u8>| chunk.capacity() - chunk.len() >= len;
+        if !self.chunks.last().is_some_and(has_room) {
+            // A single change needs little.
+            let before = self.chunks.last().map_or(0, Vec::capacity);
+            let capacity = (4 * before).clamp(CHUNK_LEN_MIN, CHUNK_LEN_MAX).max(len);
+            self.chunks.push(Vec::with_capacity(capacity));
+        }
+        let chunk_index = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[chunk_index];
+        let start = chunk.len() as u32;
+        write(chunk);
+        let place = Place { chunk: chunk_index as u32, start, end: chunk.len() as u32 };
+        self.calls.push((hash, Some(place)));
+    }
+
     fn iter(&self) -> impl Iterator<Item = Change<'_>> {
-        self.calls
-            .iter()
-            .map(|(hash, range)| (*hash, range.map(|(start, end)| &self.entries[start..end])))
+        let entry = |place: Place| {
+            &self.chunks[place.chunk as usize][place.start as usize..place.end as usize]
+        };
+        self.calls.iter().map(move |(hash, place)| (*hash, place.map(entry)))
     }
 }
 
@@ -191,14 +224,15 @@ impl TableBuilder {
             debug_assert!(false, "no question leads to a name outside the zones");
             return NameHash(hash);
         };
-        let start = self.changes.entries.len();
-        self.changes.entries.extend_from_slice(entry);
-        if let Some(head) = self.changes.entries[start..].first_chunk_mut::<ENTRY_HEAD_LEN>() {
-            head[..size_of::<u64>()].copy_from_slice(&hash.to_le_bytes());
-            head[ENTRY_HEAD_LEN - 2] = zone_at;
-            head[ENTRY_HEAD_LEN - 1] |= flags;
-        }
-        self.changes.calls.push((hash, Some((start, self.changes.entries.len()))));
+        self.changes.insert(hash, entry.len(), |entries| {
+            let start = entries.len();
+            entries.extend_from_slice(entry);
+            if let Some(head) = entries[start..].first_chunk_mut::<ENTRY_HEAD_LEN>() {
+                head[..size_of::<u64>()].copy_from_slice(&hash.to_le_bytes());
+                head[ENTRY_HEAD_LEN - 2] = zone_at;
+                head[ENTRY_HEAD_LEN - 1] |= flags;
+            }
+        });
         NameHash(hash)
     }
 
@@ -220,14 +254,14 @@ impl TableBuilder {
     /// Inserts an entry that has an address, and the hash of another name, instead of a name and
     /// records. `hash`: of the name that it stands for.
     fn insert_address(&mut self, hash: u64, address: IpAddr, other: u64) {
-        let Changes { entries, calls } = &mut self.changes;
-        let start = entries.len();
-        entries.extend_from_slice(&hash.to_le_bytes());
-        entries.resize(start + ENTRY_HEAD_LEN, 0);
-        write_pointer(address, other, entries);
-        let len = (entries.len() - start) as u32;
-        entries[start + 8..start + 12].copy_from_slice(&len.to_le_bytes());
-        calls.push((hash, Some((start, entries.len()))));
+        self.changes.insert(hash, ENTRY_HEAD_LEN + POINTER_LEN_MAX, |entries| {
+            let start = entries.len();
+            entries.extend_from_slice(&hash.to_le_bytes());
+            entries.resize(start + ENTRY_HEAD_LEN, 0);
+            write_pointer(address, other, entries);
+            let len = (entries.len() - start) as u32;
+            entries[start + 8..start + 12].copy_from_slice(&len.to_le_bytes());
+        });
     }
 
     /// Offset of the zone in an entry's name, and the flags of the entry; `None` for a name that no
