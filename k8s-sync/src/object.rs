@@ -124,3 +124,19 @@ pub enum Event {
     EndpointSlice(Change<EndpointSlice, ObjectKey>),
     Pod(Change<Pod, ObjectKey>),
 }
+
+impl Event {
+    /// Whether it belongs to a list that is not complete, so that it changes no answer yet.
+    #[must_use]
+    pub const fn is_of_list(&self) -> bool {
+        const fn is_of_list<T, K>(change: &Change<T, K>) -> bool {
+            matches!(change, Change::Init | Change::InitApply(_))
+        }
+        match self {
+            Self::Namespace(change) => is_of_list(change),
+            Self::Service(change) => is_of_list(change),
+            Self::EndpointSlice(change) => is_of_list(change),
+            Self::Pod(change) => is_of_list(change),
+        }
+    }
+}

@@ -263,14 +263,12 @@ pub async fn run(
                     }
                 }
             },
-            taken = events.recv_many(&mut batch, EVENT_BATCH_MAX) => if taken == 0 { break },
+            taken = take(&mut events, &mut batch, &mut publisher, &mut snapshot) => {
+                if !taken { break }
+            }
             () = sleep_until(wake_at) => {}
         }
         remove_unread(&mut publisher, &mut outlets);
-        for event in batch.drain(..) {
-            snapshot.iter_mut().for_each(|snapshot| snapshot.note(&event));
-            publisher.apply(event);
-        }
         outlets.iter_mut().for_each(|outlet| outlet.retire(&mut publisher));
         let may_publish = publisher.is_synced() || Instant::now() >= deadline;
         let table = may_publish.then(|| publisher.publish(unix_secs())).flatten();
@@ -291,6 +289,28 @@ pub async fn run(
             snapshot.step(&publisher.cluster, Instant::now());
         }
     }
+}
+
+/// Applies events until some may have changed an answer. False once all sources are gone. Dropping
+/// the future loses nothing.
+async fn take(
+    events: &mut mpsc::Receiver<Event>,
+    batch: &mut Vec<Event>,
+    publisher: &mut Publisher,
+    snapshot: &mut Option<SnapshotKeeper>,
+) -> bool {
+    let mut is_of_lists = true;
+    while is_of_lists {
+        if events.recv_many(batch, EVENT_BATCH_MAX).await == 0 {
+            return false;
+        }
+        for event in batch.drain(..) {
+            is_of_lists &= event.is_of_list();
+            snapshot.iter_mut().for_each(|snapshot| snapshot.note(&event));
+            publisher.apply(event);
+        }
+    }
+    true
 }
 
 fn is_delivered(outlets: &[Outlet], pods: &PodOutlet) -> bool {
