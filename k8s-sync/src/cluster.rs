@@ -175,7 +175,9 @@ impl Cluster {
                     ModelSlice::new(service, slice, pod_names, lists)
                 };
                 let change = slim(change, slim_slice, |key| key);
-                for difference in step(&mut self.slices, change, &mut self.dirty) {
+                let differences = step(&mut self.slices, change, &mut self.dirty);
+                self.make_room(&differences);
+                for difference in differences {
                     self.slice_changed(&difference);
                     let service = self.slices.get(difference.id).map(|slice| slice.service);
                     self.triggers.extend(service.zip(triggered));
@@ -423,6 +425,15 @@ impl Cluster {
             self.set_dirty(AnswerKey::Service(service));
         }
         self.set_addresses_dirty(gone.into_iter().chain(here));
+    }
+
+    /// Indexes that are as large as a first list makes them need not grow step by step.
+    fn make_room(&mut self, differences: &[Difference<ModelSlice>]) {
+        if self.slices_of.is_empty() {
+            let slices = differences.iter().filter_map(|one| self.slices.get(one.id));
+            self.slices_at.reserve(slices.map(ModelSlice::len).sum());
+            self.slices_of.reserve(differences.len());
+        }
     }
 
     fn pod_changed(&mut self, difference: &Difference<ModelPod>) {

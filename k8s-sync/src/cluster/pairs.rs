@@ -25,6 +25,11 @@ impl<K: Hash + Ord + Clone> Pairs<K> {
         Self { first: HashTable::new(), others: BTreeSet::new(), hasher: RandomState::new() }
     }
 
+    /// Makes room for so many keys.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.first.reserve(count, |(known, _)| self.hasher.hash_one(known));
+    }
+
     pub(super) fn insert(&mut self, key: K, object: ObjectId) {
         let Self { first, others, hasher } = self;
         let entry = first.entry(

@@ -4,11 +4,11 @@
 //! others is in `cluster`. Invariant: the objects change only by a complete list or by a single
 //! object, never by a partial list.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use indexmap::IndexMap;
 use rapidhash::fast::RandomState;
 
 use crate::object::{Change, ObjectKey};
@@ -71,8 +71,9 @@ pub(super) struct Store<V> {
     /// Keys that have an object.
     len: usize,
     /// While a list is being received: those of its objects that differ from the stored ones. The
-    /// others are only marked.
-    listed: Option<HashMap<ObjectKey, V, RandomState>>,
+    /// others are only marked. In the order of the list, so that numbers and memory are given in the
+    /// same order in all kinds.
+    listed: Option<IndexMap<ObjectKey, V, RandomState>>,
     /// Number of the current or last list.
     round: u32,
     synced: bool,
@@ -201,7 +202,7 @@ impl<V: PartialEq> Store<V> {
         match change {
             Change::Init => {
                 self.round += 1;
-                self.listed = Some(HashMap::default());
+                self.listed = Some(IndexMap::default());
                 Vec::new()
             }
             Change::InitApply((key, value)) => {
@@ -211,7 +212,7 @@ impl<V: PartialEq> Store<V> {
                 let is_known = self.mark(&key, &value);
                 if let Some(listed) = &mut self.listed {
                     if is_known {
-                        listed.remove(&key);
+                        listed.swap_remove(&key);
                     } else {
                         listed.insert(key, value);
                     }
@@ -223,13 +224,13 @@ impl<V: PartialEq> Store<V> {
             Change::Apply((key, value)) => {
                 // The list is older than this change.
                 if let Some(listed) = &mut self.listed {
-                    listed.remove(&key);
+                    listed.swap_remove(&key);
                 }
                 self.put(&key, value).into_iter().collect()
             }
             Change::Delete(key) => {
                 if let Some(listed) = &mut self.listed {
-                    listed.remove(&key);
+                    listed.swap_remove(&key);
                 }
                 let id = self.find((&key).into());
                 id.and_then(|id| self.take(id)).into_iter().collect()
