@@ -10,9 +10,10 @@ use crate::name::{NAME_LEN_MAX, Name};
 use crate::record::{Counts, FIXED_LEN, MessageSection, RecordHead};
 
 pub(crate) const ROW_LEN: usize = 20;
-/// Flag in a row's rotation stride: more records belong to the answer than the longest message
-/// holds.
-pub(crate) const IS_CUT: u16 = 0x8000;
+/// Bits of a row's rotation stride. Those above them count the parts of an answer that no message
+/// holds; they are 0 if the answer is whole.
+pub(crate) const STRIDE_BITS: u32 = 9;
+const _: () = assert!(NAME_LEN_MAX + FIXED_LEN + 16 < 1 << STRIDE_BITS, "an AAAA record");
 
 /// A stored answer: the bytes of its records, and what stamping needs to know about them.
 #[derive(Clone, Copy, Debug)]
@@ -96,13 +97,20 @@ impl<'t> Answer<'t> {
 
     #[inline]
     pub(crate) fn rotate_stride(&self) -> usize {
-        (row_field(self.row, 14) & !IS_CUT).into()
+        (row_field(self.row, 14) & ((1 << STRIDE_BITS) - 1)).into()
     }
 
     /// Whether records are missing that no message has room for.
     #[inline]
     pub(crate) fn is_cut(&self) -> bool {
-        row_field(self.row, 14) & IS_CUT != 0
+        self.part_count() != 0
+    }
+
+    /// How many parts of the answer the table has, if no message holds it: this is one of them. 0
+    /// if it is whole.
+    #[inline]
+    pub(crate) fn part_count(&self) -> usize {
+        (row_field(self.row, 14) >> STRIDE_BITS).into()
     }
 
     /// The target of the last CNAME of a `Found::Alias`, in wire format. Empty for a DNAME: see

@@ -78,10 +78,10 @@ impl Query {
         self.name_len + 4
     }
 
-    /// What it wants to know about its name.
+    /// What it wants to know about its name. `rotation`: that of the response.
     #[must_use]
-    pub fn wanted(&self) -> Wanted {
-        Wanted { qtype: self.qtype, dnssec_ok: self.dnssec_ok() }
+    pub fn wanted(&self, rotation: usize) -> Wanted {
+        Wanted { qtype: self.qtype, dnssec_ok: self.dnssec_ok(), rotation }
     }
 
     /// DO (RFC 3225).

@@ -28,9 +28,11 @@ pub(crate) const IS_DELEGATION: u8 = 16;
 pub(crate) const IS_DNAME: u8 = 32;
 /// Flag of an entry of a zone: it has no records, but there are names below it.
 pub(crate) const IS_EMPTY: u8 = 64;
-/// Flag of an entry: it has rows that the fast path does not find, those of a zone or the list of
-/// a Service's endpoints.
+/// Flag of an entry: it has rows that the fast path does not find, those of a zone, the list of a
+/// Service's endpoints, or parts of answers.
 pub(crate) const HAS_HIDDEN_ROWS: u8 = 128;
+/// Bytes before the hidden rows: the counts of each kind.
+pub(crate) const HIDDEN_HEAD_LEN: usize = 3;
 /// The type of the row of a Service's endpoints, among the hidden ones of a cluster's entry.
 pub(crate) const ENDPOINT_LIST: u16 = 0;
 /// The first label of a wildcard.
@@ -47,10 +49,10 @@ pub(crate) const ASTERISK: &[u8] = b"\x01*";
 ///   entry     hash (u64) · entry length (u32) · name length (u8) · row count (u8) · offset of the
 ///             zone in the name (u8) · flags (u8) · name in blocks of 16 bytes · rows · hidden
 ///             rows, if `HAS_HIDDEN_ROWS` · bodies
-///   hidden    count of plain ones (u8), of signed ones (u8) · plain ones · signed ones
-///   rows
+///   hidden    count of plain ones (u8), of signed ones (u8), of parts (u8) · plain ones · signed
+///   rows      ones · parts: of an answer that no message holds, all but the first
 ///   row       type, body length, additionals, authorities, answers, rotation start, count, stride
-///             with `IS_CUT` (u16 each) · offset of the body in the entry (u32)
+///             with the count of parts (u16 each) · offset of the body in the entry (u32)
 ///   pointer   see `reverse`
 ///   body      the records, as they follow a question whose name is at offset 12
 /// ```
@@ -215,7 +217,7 @@ impl<'t> Entry<'t> {
     /// What a zone has for this type, which may be one that no record has: see `table::zone`. The
     /// rows that the fast path finds are plain.
     pub(crate) fn zone_answer(self, rtype: u16, is_signed: bool) -> Option<Answer<'t>> {
-        let [plain, signed] = self.hidden_rows()?;
+        let [plain, signed, _] = self.hidden_rows()?;
         let of_type = |row: &&[u8; ROW_LEN]| row_field(row, 0) == rtype;
         let signed = signed.iter().find(of_type).filter(|_| is_signed);
         match signed.or_else(|| plain.iter().find(of_type)) {
@@ -226,23 +228,45 @@ impl<'t> Entry<'t> {
 
     /// The list of a Service's endpoints, in the layout of `endpoint`.
     pub(crate) fn endpoint_list(self) -> Option<&'t [u8]> {
-        let [plain, _] = self.hidden_rows()?;
+        let [plain, ..] = self.hidden_rows()?;
         let row = plain.iter().find(|row| row_field(row, 0) == ENDPOINT_LIST)?;
         Some(self.answer_in(row)?.body)
     }
 
-    /// The rows that the fast path does not find: plain ones, and those for clients that want
-    /// signatures.
-    fn hidden_rows(self) -> Option<[&'t [[u8; ROW_LEN]]; 2]> {
+    /// The answer for this type; of one that no message holds, the part that `rotation` chooses.
+    pub(crate) fn answer_in_turn(self, rtype: u16, rotation: usize) -> Option<Answer<'t>> {
+        self.answer(rtype).map(|answer| self.part_in_turn(answer, rotation))
+    }
+
+    /// The part of an answer of this entry that `rotation` chooses. A whole answer is its only part.
+    pub(crate) fn part_in_turn(self, answer: Answer<'t>, rotation: usize) -> Answer<'t> {
+        if !answer.is_cut() {
+            return answer;
+        }
+        let behind_first = chosen_part(rotation, answer.part_count()).checked_sub(1);
+        let part = behind_first.and_then(|index| {
+            let [_, _, parts] = self.hidden_rows()?;
+            let rtype = row_field(answer.row, 0);
+            let row = parts.iter().filter(|row| row_field(row, 0) == rtype).nth(index)?;
+            self.answer_in(row)
+        });
+        part.unwrap_or(answer)
+    }
+
+    /// The rows that the fast path does not find: plain ones, those for clients that want
+    /// signatures, and parts.
+    fn hidden_rows(self) -> Option<[&'t [[u8; ROW_LEN]]; 3]> {
         if self.flags() & HAS_HIDDEN_ROWS == 0 {
             return None;
         }
         let open_len = usize::from(*self.bytes.get(13)?) * ROW_LEN;
         let rest = self.bytes.get(ENTRY_HEAD_LEN + self.blocks_len() + open_len..)?;
-        let ([plain_count, signed_count], rest) = rest.split_first_chunk()?;
-        let (plain, rest) = rest.split_at_checked(usize::from(*plain_count) * ROW_LEN)?;
-        let signed = rest.get(..usize::from(*signed_count) * ROW_LEN)?;
-        Some([plain.as_chunks().0, signed.as_chunks().0])
+        let (counts, rest) = rest.split_first_chunk::<HIDDEN_HEAD_LEN>()?;
+        let [plain_len, signed_len, parts_len] = counts.map(|count| usize::from(count) * ROW_LEN);
+        let (plain, rest) = rest.split_at_checked(plain_len)?;
+        let (signed, rest) = rest.split_at_checked(signed_len)?;
+        let parts = rest.get(..parts_len)?;
+        Some([plain, signed, parts].map(|rows| rows.as_chunks().0))
     }
 
     /// The row of this type, which may be `EVERY_TYPE`.
@@ -268,7 +292,44 @@ impl<'t> Entry<'t> {
     }
 }
 
+/// The index of the part that a rotation chooses.
+///
+/// Not the remainder: a client that asks over UDP and then over TCP moves the rotation by two each
+/// time, and would get every second part. Multiples of the golden ratio, without their whole part,
+/// are spread evenly, those of every second rotation too.
+fn chosen_part(rotation: usize, part_count: usize) -> usize {
+    const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
+    let fraction = (rotation as u64).wrapping_mul(GOLDEN_RATIO) >> 32;
+    ((fraction * part_count as u64) >> 32) as usize
+}
+
 #[inline]
 pub(crate) fn u32_le(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chosen_part;
+
+    /// Clients that ask once per look-up, twice (over UDP, then over TCP) or four times (IPv6 too)
+    /// get every part soon, and each about as often.
+    #[test]
+    fn every_part_is_chosen() {
+        for (step, rounds_max) in [(1, 2), (2, 3), (4, 4)] {
+            for part_count in 1..=64 {
+                for first in (0..1_000_000).step_by(9_973) {
+                    let chosen = (first..).step_by(step).map(|at| chosen_part(at, part_count));
+                    let mut is_chosen = alloc::vec![false; part_count];
+                    let soon = chosen.clone().take(rounds_max * part_count);
+                    soon.for_each(|index| is_chosen[index] = true);
+                    assert!(is_chosen.iter().all(|it| *it), "{part_count} parts, step {step}");
+                    let mut counts = alloc::vec![0_usize; part_count];
+                    chosen.take(100 * part_count).for_each(|index| counts[index] += 1);
+                    let range = counts.iter().min().copied()..=counts.iter().max().copied();
+                    assert!(counts.iter().all(|count| (95..=105).contains(count)), "{range:?}");
+                }
+            }
+        }
+    }
 }

@@ -346,7 +346,7 @@ fn question(name: &[&str], qtype: u16, dnssec_ok: bool) -> Vec<u8> {
 fn respond(table: &Table, packet: &[u8], len_max: usize) -> Vec<u8> {
     let mut name = Name::default();
     let ClientPacket::Query(query) = query::read(packet, &mut name) else { panic!("{packet:?}") };
-    let found = table.look_up_from(table.stored(table.hash(&name), &name), &name, query.wanted());
+    let found = table.look_up_from(table.stored(table.hash(&name), &name), &name, query.wanted(0));
     let mut message = packet.to_vec();
     message.resize(MESSAGE_LEN_MAX, 0);
     let envelope = Envelope { len_max, rotation: 0 };

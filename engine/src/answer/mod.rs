@@ -408,7 +408,7 @@ fn ask_cache<'s>(
         LookUp::Verify { timeout } => Verdict::Ask(Ask { stale_after: timeout, ..ask }),
         LookUp::Hit { answer: cached, refresh } => {
             let vantage = sources.plan.vantage(ask.listener, ask.block);
-            let (wanted, peer) = (query.wanted(), exchange.trail.peer);
+            let (wanted, peer) = (query.wanted(envelope.rotation), exchange.trail.peer);
             let view = View { sources, vantage, wanted, peer };
             if !view.may_be_sent(cached.response, asked.bytes()) {
                 return Verdict::Ask(ask);

@@ -68,7 +68,7 @@ pub(super) fn ask_own<'s>(
         };
         let denial = block.denies_aaaa(query, name);
         let qtype = if denial.is_some() { TYPE_NONE } else { query.qtype };
-        let wanted = Wanted { qtype, ..query.wanted() };
+        let wanted = Wanted { qtype, ..query.wanted(envelope.rotation) };
         let found = table.look_up_from(stored, name, wanted);
         let passes_on = passes_on(own, &found, name, query.qtype);
         witness.see(|| Decision::of_table(own, Some(&found), passes_on));

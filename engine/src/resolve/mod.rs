@@ -386,7 +386,7 @@ impl FlightKey {
     /// The view of the waiting clients.
     fn view<'s>(&self, sources: &'s Sources) -> View<'s> {
         let OwnedQuestion { qtype, dnssec_ok, .. } = **self.question();
-        let wanted = Wanted { qtype, dnssec_ok };
+        let wanted = Wanted { qtype, dnssec_ok, rotation: 0 };
         View { sources, vantage: self.vantage, wanted, peer: None }
     }
 

@@ -188,7 +188,7 @@ impl Waiter {
         let alias = self.alias.as_ref();
         let alias = alias.map(|alias| Alias { answer: alias.as_answer(), is_authority });
         let vantage = self.plan.vantage(self.arrival.listener, self.block);
-        let (wanted, peer) = (self.query.wanted(), self.trail.peer);
+        let (wanted, peer) = (self.query.wanted(self.rotation), self.trail.peer);
         let view = View { sources, vantage, wanted, peer };
         let end = view.end_of(response);
         let end = end.as_ref();

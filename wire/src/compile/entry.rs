@@ -1,26 +1,41 @@
 //! Writes entries: a name and its answers in wire format, in the layout that `segment` describes.
 //!
-//! Invariant: every answer fits the longest message, after the longest question and with an OPT.
+//! Invariant: every answer, or part of one, fits the longest message, after the longest question
+//! and with an OPT.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::answer::{IS_CUT, ROW_LEN};
+use crate::answer::{ROW_LEN, STRIDE_BITS};
 use crate::endpoint;
 use crate::header::{
     CLASS_IN, HEADER_LEN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_HTTPS, TYPE_MX, TYPE_NS, TYPE_SRV,
     TYPE_SVCB,
 };
 use crate::name::{BLOCK_LEN, NAME_LEN_MAX, block_count};
-use crate::record;
+use crate::record::{self, FIXED_LEN, RecordHead};
 use crate::reply::MESSAGE_LEN_MAX;
 use crate::segment::{
-    ASTERISK, ENDPOINT_LIST, ENTRY_HEAD_LEN, HAS_HIDDEN_ROWS, IS_ALIAS, IS_WILDCARD,
+    ASTERISK, ENDPOINT_LIST, ENTRY_HEAD_LEN, HAS_HIDDEN_ROWS, HIDDEN_HEAD_LEN, IS_ALIAS,
+    IS_WILDCARD,
 };
 use crate::table::EVERY_TYPE;
 
 /// Most bytes of a body: the longest message without its header, its question and an OPT.
 const BODY_LEN_MAX: usize = MESSAGE_LEN_MAX - HEADER_LEN - (NAME_LEN_MAX + 4) - 11;
+/// Most parts of an answer, so that those of all types take 12 MiB at most, and their number fits
+/// its place. They hold 230,000 IPv4 addresses; Kubernetes has 150,000 pods in a cluster at most.
+const PART_COUNT_MAX: usize = 64;
+/// Most bytes of a part's records, without the CNAMEs before them.
+const PART_LEN_MAX: usize = BODY_LEN_MAX - FRONT_LEN_MAX;
+/// Most bytes of the CNAMEs before the records of each part: more than ten of the longest.
+const FRONT_LEN_MAX: usize = 5_500;
+/// Most bytes of a record that parts have: two names and the fixed data of an SRV record.
+const PART_RECORD_LEN_MAX: usize = 2 * NAME_LEN_MAX + FIXED_LEN + 6;
+const _: () = assert!(PART_COUNT_MAX < 1 << (u16::BITS - STRIDE_BITS));
+const _: () = assert!(PARTED_TYPES.len() * (PART_COUNT_MAX - 1) < u8::MAX as usize);
+/// The types whose answers are divided into parts. A Service may have any number of such records.
+const PARTED_TYPES: [u16; 3] = [TYPE_A, TYPE_AAAA, TYPE_SRV];
 /// A compression pointer has 14 bits (RFC 1035, section 4.1.4).
 const POINTER_MAX: usize = 0x3FFF;
 /// The section of the response that a stored record goes to.
@@ -41,6 +56,9 @@ pub(super) enum RowList {
     Hidden,
     /// Look-ups in zones for clients that want signatures.
     Signed,
+    /// Every look-up but the fast path, when it is the turn of this part of an answer. The first
+    /// part is `Open`.
+    Part,
 }
 
 /// Writes the answers of one owner name, record by record, in wire format.
@@ -68,15 +86,18 @@ struct Row {
     rtype: u16,
     body_at: usize,
     body_len: usize,
-    answers: u16,
+    /// Offset in the body of the records of the row's own type: behind the CNAMEs.
+    own_at: usize,
+    answers: usize,
     authorities: u16,
     additionals: u16,
     rotate_at: usize,
-    rotate_count: u16,
-    rotate_stride: u16,
+    rotate_count: usize,
+    rotate_stride: usize,
     is_full: bool,
-    /// Records are missing that the response must not lack without TC (RFC 2181, section 9).
-    is_cut: bool,
+    /// As in `Answer::part_count`: not 0 if records are missing that the response must not lack
+    /// without TC (RFC 2181, section 9).
+    part_count: usize,
 }
 
 /// A name in the record data of this message. Later owners can point at it.
@@ -110,6 +131,7 @@ impl EntryWriter {
 
     /// The same, for a row of this list.
     pub(super) fn answer_in(&mut self, list: RowList, rtype: u16) {
+        self.end_answer();
         self.targets.clear();
         self.target_cursor = 0;
         self.rows.push(Row { list, rtype, body_at: self.bodies.len(), ..Row::default() });
@@ -119,7 +141,9 @@ impl EntryWriter {
     /// `Section`.
     ///
     /// `owner` becomes a pointer if the name has occurred before; `rdata` is written uncompressed.
-    /// Records that do not fit the longest message are left out, and the response says so (TC).
+    /// If the records do not fit the longest message, each response has a part of them and says so
+    /// (TC). Addresses and SRV records whose owner is the name, or the target of a CNAME, take
+    /// turns; other records are left out.
     pub fn record(
         &mut self,
         section: Section,
@@ -146,6 +170,9 @@ impl EntryWriter {
         rdata: &[u8],
     ) {
         let row = self.rows.last_mut().expect("answer() comes before record()");
+        if row.is_full {
+            return row.leave_out(section);
+        }
         let owner_pointer = if !compresses {
             None
         } else if let Some(at) = place_in(&self.name, owner, section) {
@@ -158,10 +185,9 @@ impl EntryWriter {
             })
         };
         let owner_len = if owner_pointer.is_some() { 2 } else { owner.len() };
-        row.is_full |= row.body_len + owner_len + 10 + rdata.len() > BODY_LEN_MAX;
-        if row.is_full {
-            row.is_cut |= section != Section::Additional;
-            return;
+        if row.body_len + owner_len + FIXED_LEN + rdata.len() > row.len_max(section, rtype) {
+            row.is_full = true;
+            return row.leave_out(section);
         }
         let start = self.bodies.len();
         match owner_pointer {
@@ -186,14 +212,42 @@ impl EntryWriter {
             self.targets.push(Target { at: rdata_at + skip, len });
         }
         match section {
-            Section::Answer => {
-                row.note_address(rtype, start - row.body_at, self.bodies.len() - start);
-                row.answers += 1;
-            }
+            Section::Answer => row.note_answer(rtype, self.bodies.len() - start),
             Section::Authority => row.authorities += 1,
             Section::Additional => row.additionals += 1,
         }
         row.body_len = self.bodies.len() - row.body_at;
+    }
+
+    /// Divides the answer that was begun last into parts, if no message holds it. They have about
+    /// the same number of records, so that their turns spread the load evenly.
+    fn end_answer(&mut self) {
+        let Some(whole) = self.rows.pop_if(|row| row.body_len > BODY_LEN_MAX) else { return };
+        let body = self.bodies.split_off(whole.body_at);
+        let (cnames, own) = body.split_at(whole.own_at);
+        let part_count = own.len().div_ceil(PART_LEN_MAX - PART_RECORD_LEN_MAX);
+        let mut newest = None;
+        for head in records(own) {
+            let index = head.owner_at * part_count / own.len();
+            if newest != Some(index) {
+                newest = Some(index);
+                let list = if index == 0 { whole.list } else { RowList::Part };
+                let (rtype, body_at) = (whole.rtype, self.bodies.len());
+                self.rows.push(Row { list, rtype, body_at, part_count, ..Row::default() });
+                records(cnames).for_each(|cname| self.copy_answer(cnames, &cname));
+            }
+            self.copy_answer(own, &head);
+        }
+    }
+
+    /// Copies a record to the part that was begun last.
+    fn copy_answer(&mut self, bytes: &[u8], head: &RecordHead) {
+        let record = &bytes[head.owner_at..head.end()];
+        self.bodies.extend_from_slice(record);
+        let part = self.rows.last_mut().expect("a part has begun");
+        part.note_answer(head.rtype, record.len());
+        part.body_len += record.len();
+        debug_assert!(part.body_len <= BODY_LEN_MAX, "a part of {} bytes", part.body_len);
     }
 
     /// Lists endpoints whose names spell their addresses. Those names exist without being stored.
@@ -209,24 +263,28 @@ impl EntryWriter {
 
     /// The finished entry: opaque bytes for `TableBuilder::insert`.
     pub fn finish(&mut self) -> &[u8] {
+        self.end_answer();
         let has = |of: fn(&Row) -> bool, flag| if self.rows.iter().any(of) { flag } else { 0 };
         let is_alias = |row: &Row| row.list == RowList::Open && row.rtype == EVERY_TYPE;
-        let is_hidden = |row: &Row| row.list == RowList::Hidden;
+        let is_hidden = |row: &Row| row.list != RowList::Open;
         self.finish_with(has(is_alias, IS_ALIAS) | has(is_hidden, HAS_HIDDEN_ROWS))
     }
 
     /// The same, with these flags of a zone's entry.
     pub(super) fn finish_with(&mut self, flags: u8) -> &[u8] {
+        self.end_answer();
         self.rows.sort_by_key(|row| row.list);
         let count = |list| {
             let rows = self.rows.iter().filter(|row| row.list == list).count();
-            u8::try_from(rows).expect("few types a name")
+            u8::try_from(rows).expect("few types a name, and few parts")
         };
-        let [open, plain, signed] = [RowList::Open, RowList::Hidden, RowList::Signed].map(count);
+        let open = count(RowList::Open);
+        let hidden: [u8; HIDDEN_HEAD_LEN] =
+            [RowList::Hidden, RowList::Signed, RowList::Part].map(count);
         let has_hidden_rows = flags & HAS_HIDDEN_ROWS != 0;
-        debug_assert!(has_hidden_rows || plain + signed == 0, "rows that nobody finds");
+        debug_assert!(has_hidden_rows || hidden == [0; HIDDEN_HEAD_LEN], "rows that nobody finds");
         let rows_at = ENTRY_HEAD_LEN + block_count(self.name.len()) * BLOCK_LEN;
-        let hidden_head_len = if has_hidden_rows { 2 } else { 0 };
+        let hidden_head_len = if has_hidden_rows { HIDDEN_HEAD_LEN } else { 0 };
         let bodies_at = rows_at + self.rows.len() * ROW_LEN + hidden_head_len;
         let entry = &mut self.entry;
         entry.clear();
@@ -242,12 +300,12 @@ impl EntryWriter {
         entry.resize(rows_at, 0);
         for (index, row) in self.rows.iter().enumerate() {
             if has_hidden_rows && index == usize::from(open) {
-                entry.extend_from_slice(&[plain, signed]);
+                entry.extend_from_slice(&hidden);
             }
             entry.extend_from_slice(&row.bytes(bodies_at));
         }
         if has_hidden_rows && self.rows.len() == usize::from(open) {
-            entry.extend_from_slice(&[plain, signed]);
+            entry.extend_from_slice(&hidden);
         }
         debug_assert_eq!(entry.len(), bodies_at);
         entry.extend_from_slice(&self.bodies);
@@ -263,10 +321,10 @@ impl Row {
             self.body_len as u16,
             self.additionals,
             self.authorities,
-            self.answers,
+            self.answers as u16,
             self.rotate_at as u16,
-            self.rotate_count,
-            self.rotate_stride | if self.is_cut { IS_CUT } else { 0 },
+            self.rotate_count as u16,
+            (self.rotate_stride | self.part_count << STRIDE_BITS) as u16,
         ];
         let mut bytes = [0; ROW_LEN];
         let (numbers_place, offset_place) = bytes.split_at_mut(size_of_val(&numbers));
@@ -275,18 +333,51 @@ impl Row {
         bytes
     }
 
-    /// Consecutive addresses of one length are the run to rotate; CNAMEs may come before it.
-    fn note_address(&mut self, rtype: u16, at: usize, len: usize) {
+    /// Most bytes of the body with a record of this section and type.
+    fn len_max(&self, section: Section, rtype: u16) -> usize {
+        let is_parted = self.list == RowList::Open
+            && section == Section::Answer
+            && rtype == self.rtype
+            && PARTED_TYPES.contains(&rtype)
+            && self.own_at <= FRONT_LEN_MAX;
+        if is_parted {
+            self.own_at + PART_COUNT_MAX * (PART_LEN_MAX - PART_RECORD_LEN_MAX)
+        } else {
+            BODY_LEN_MAX
+        }
+    }
+
+    /// Notes that the answer lacks a record.
+    fn leave_out(&mut self, section: Section) {
+        if section != Section::Additional {
+            self.part_count = self.part_count.max(1);
+        }
+    }
+
+    /// Notes a record of the answer at the end of the body. Consecutive addresses of one length are
+    /// the run to rotate; CNAMEs may come before it.
+    fn note_answer(&mut self, rtype: u16, len: usize) {
+        self.answers += 1;
+        if rtype != self.rtype {
+            self.own_at = self.body_len + len;
+        }
         if !matches!(rtype, TYPE_A | TYPE_AAAA) {
             return;
         }
-        let run_end = self.rotate_at + usize::from(self.rotate_count * self.rotate_stride);
+        let at = self.body_len;
+        let run_end = self.rotate_at + self.rotate_count * self.rotate_stride;
         if self.rotate_count == 0 {
-            (self.rotate_at, self.rotate_count, self.rotate_stride) = (at, 1, len as u16);
-        } else if at == run_end && len == usize::from(self.rotate_stride) {
+            (self.rotate_at, self.rotate_count, self.rotate_stride) = (at, 1, len);
+        } else if at == run_end && len == self.rotate_stride {
             self.rotate_count += 1;
         }
     }
+}
+
+/// The records of a body, or of a piece of one.
+fn records(bytes: &[u8]) -> impl Iterator<Item = RecordHead> {
+    let next = |last: &RecordHead| RecordHead::read(bytes, last.end());
+    core::iter::successors(RecordHead::read(bytes, 0), next)
 }
 
 /// The offset of an owner in the entry's name, if a pointer there means the owner in every message.

@@ -29,7 +29,8 @@ pub const MESSAGE_LEN_MAX: usize = 65535;
 pub struct Envelope {
     /// Most bytes of the message: see `Envelope::udp_len_max` and `MESSAGE_LEN_MAX`.
     pub len_max: usize,
-    /// How many places to rotate the addresses of the answer; 0 keeps the table's order.
+    /// How many places to rotate the addresses of the answer; 0 keeps the table's order. The
+    /// look-up has had the same: see `Wanted`.
     pub rotation: usize,
 }
 
@@ -51,7 +52,7 @@ pub struct Stamped {
 }
 
 /// Writes a whole stored answer to a question that spells the name as it is stored; `None`, and
-/// nothing written, if it does not fit. `rotation` and `len_max` as in `Envelope`; the one is
+/// nothing written, if it does not fit, or if it is a part of one. `rotation` and `len_max` as in `Envelope`; the one is
 /// called only if there are addresses to rotate, the other only if 512 bytes are not enough.
 #[inline(always)] // The packet path is one caller; arguments then stay in registers.
 pub fn stamp_whole(
@@ -66,7 +67,7 @@ pub fn stamp_whole(
     if len > usize::from(UDP_LEN_MIN) && len > len_max() {
         return None;
     }
-    let written = reply.whole(answer, rotation);
+    let written = reply.whole(answer, rotation)?;
     Some(reply.finish(query.kept_flags | AA, Rcode::NoError, written, query.edns))
 }
 

@@ -29,7 +29,8 @@ impl<'t> RotatedRecords<'t> {
             stride: answer.rotate_stride(),
             at: 0,
             run_index: 0,
-            rotation: rotation % count.max(1),
+            // Each part has its turn before the rotation moves on.
+            rotation: rotation / answer.part_count().max(1) % count.max(1),
         }
     }
 }

@@ -108,27 +108,27 @@ impl<'m> Reply<'m> {
         }
     }
 
-    /// Writes the stored body as it is, with its addresses rotated. `rotation`: called if there are
-    /// some.
+    /// Writes the stored body as it is, with its addresses rotated. `None`, and nothing written, if
+    /// it is a part of an answer. `rotation`: called if there are addresses to rotate.
     #[inline(always)]
     pub(super) fn whole(
         &mut self,
         answer: &Answer<'_>,
         rotation: impl FnOnce() -> usize,
-    ) -> Written {
+    ) -> Option<Written> {
         let start = self.len;
-        let truncated = if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
+        if let Ok(record) = <&[u8; A_RECORD_LEN]>::try_from(answer.body)
             && let Some(room) = self.message.get_mut(start..).and_then(<[u8]>::first_chunk_mut)
         {
             // One address, as for most Services: copying it as a number takes two instructions
             // instead of a call.
             *room = u128::from_ne_bytes(*record).to_ne_bytes();
             self.len += A_RECORD_LEN;
-            false
+        } else if answer.is_cut() {
+            return None;
         } else {
             self.put(answer.body);
-            answer.is_cut()
-        };
+        }
         if answer.rotate_count() > 1 {
             let run_at = start + answer.rotate_at();
             let (count, stride) = (answer.rotate_count(), answer.rotate_stride());
@@ -136,7 +136,7 @@ impl<'m> Reply<'m> {
                 run.rotate_left(rotation() % count * stride);
             }
         }
-        Written { counts: answer.counts(), truncated }
+        Some(Written { counts: answer.counts(), truncated: false })
     }
 
     /// Writes what a table has for a name.

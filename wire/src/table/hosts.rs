@@ -9,7 +9,7 @@ use crate::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use crate::name::Name;
 use crate::segment::Entry;
 
-use super::{Found, Stored, Table};
+use super::{Found, Stored, Table, Wanted};
 
 impl Table {
     /// Looks up a name in a list. `stored`: the entry under exactly this name.
@@ -17,14 +17,15 @@ impl Table {
         &'t self,
         stored: Option<Stored<'t>>,
         name: &Name,
-        qtype: u16,
+        wanted: Wanted,
     ) -> Found<'t> {
+        let Wanted { qtype, rotation, .. } = wanted;
         let entry = stored.map(|Stored(entry)| entry);
         let entry = match entry {
             Some(entry) if qtype == TYPE_PTR || entry.is_host() => Some(entry),
             Some(_) | None => self.find_wildcard(name).or(entry),
         };
-        if let Some(answer) = entry.and_then(|entry| entry.answer(qtype)) {
+        if let Some(answer) = entry.and_then(|entry| entry.answer_in_turn(qtype, rotation)) {
             return Found::Answer(answer);
         }
         // CoreDNS passes on every question for a PTR record that it has no answer to, whatever its

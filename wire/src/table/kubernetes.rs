@@ -13,7 +13,7 @@ use crate::pod::{PodMode, dashed_address};
 use crate::reverse::{self, Pointer};
 use crate::segment::{Entry, name_in_segment, pointer_in_segment};
 
-use super::{Found, Table};
+use super::{Found, Table, Wanted};
 
 impl Table {
     /// Looks up a name that is not stored as it is spelled. `labels_left`: labels in front of the
@@ -22,10 +22,11 @@ impl Table {
         &self,
         pods: PodMode,
         name: &Name,
-        qtype: u16,
+        wanted: Wanted,
         labels_left: usize,
         apex: Apex,
     ) -> Found<'_> {
+        let Wanted { qtype, .. } = wanted;
         let below_zone = name.bytes().get(..apex.name_offset).unwrap_or_default();
         let is_pod_name = labels_left >= 3
             && below_zone.ends_with(b"\x03pod")
@@ -39,7 +40,7 @@ impl Table {
             _ => None,
         };
         match entry {
-            Some(entry) => entry.answer(qtype).map_or(Found::NoData(apex), Found::Answer),
+            Some(entry) => self.found_in(entry, wanted, apex),
             None => self.absent(apex),
         }
     }
@@ -48,13 +49,13 @@ impl Table {
     pub(super) fn look_up_external(
         &self,
         name: &Name,
-        qtype: u16,
+        wanted: Wanted,
         labels_left: usize,
         apex: Apex,
     ) -> Found<'_> {
         let bare_port = (labels_left == 4).then(|| self.find_bare_port(name)).flatten();
         match bare_port.or_else(|| self.find_wildcard(name)) {
-            Some(entry) => self.found_in(entry, qtype, apex),
+            Some(entry) => self.found_in(entry, wanted, apex),
             None => self.absent(apex),
         }
     }

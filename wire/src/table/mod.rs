@@ -151,6 +151,8 @@ pub struct Wanted {
     pub qtype: u16,
     /// DO: signatures and proofs too.
     pub dnssec_ok: bool,
+    /// Chooses the part of an answer that no message holds.
+    pub rotation: usize,
 }
 
 /// A name that a table stores.
@@ -228,10 +230,11 @@ impl Table {
         self.passes_unstored
     }
 
-    /// Looks up a question by its name and type; the class is IN. Signatures are not wanted.
+    /// Looks up a question by its name and type; the class is IN. Signatures are not wanted, and of
+    /// an answer that no message holds, the first part is found.
     #[must_use]
     pub fn look_up(&self, name: &Name, qtype: u16) -> Found<'_> {
-        let wanted = Wanted { qtype, dnssec_ok: false };
+        let wanted = Wanted { qtype, dnssec_ok: false, rotation: 0 };
         self.look_up_from(self.stored(self.hash(name), name), name, wanted)
     }
 
@@ -243,9 +246,9 @@ impl Table {
         name: &Name,
         wanted: Wanted,
     ) -> Found<'t> {
-        let Wanted { qtype, dnssec_ok: _ } = wanted;
+        let Wanted { qtype, .. } = wanted;
         match self.apex {
-            ApexRecords::None => return self.look_up_host(stored, name, qtype),
+            ApexRecords::None => return self.look_up_host(stored, name, wanted),
             ApexRecords::Zones => return self.look_up_in_zone(stored, name, wanted),
             ApexRecords::Kubernetes | ApexRecords::K8sExternal(_) => {}
         }
@@ -254,13 +257,19 @@ impl Table {
         {
             return found;
         }
-        let Some(Stored(entry)) = stored else { return self.look_up_unstored(name, qtype) };
-        self.found_in(entry, qtype, Apex { name_offset: entry.zone_at() })
+        let Some(Stored(entry)) = stored else { return self.look_up_unstored(name, wanted) };
+        self.found_in(entry, wanted, Apex { name_offset: entry.zone_at() })
     }
 
     /// What an entry has for a question. `apex`: of its zone, in the question's name.
-    pub(crate) fn found_in<'t>(&'t self, entry: Entry<'t>, qtype: u16, apex: Apex) -> Found<'t> {
-        match entry.answer(qtype) {
+    pub(crate) fn found_in<'t>(
+        &'t self,
+        entry: Entry<'t>,
+        wanted: Wanted,
+        apex: Apex,
+    ) -> Found<'t> {
+        let Wanted { qtype, rotation, .. } = wanted;
+        match entry.answer_in_turn(qtype, rotation) {
             Some(answer) => Found::Answer(answer),
             None if entry.is_alias() => match entry.answer(EVERY_TYPE) {
                 // The question is for the CNAMEs themselves.
@@ -288,7 +297,8 @@ impl Table {
     }
 
     /// Answers names that a rule answers, and names that do not exist.
-    fn look_up_unstored(&self, name: &Name, qtype: u16) -> Found<'_> {
+    fn look_up_unstored(&self, name: &Name, wanted: Wanted) -> Found<'_> {
+        let Wanted { qtype, rotation, .. } = wanted;
         let Some((zone, labels_left)) = self.zones.find_below(name) else {
             return Found::Outside;
         };
@@ -301,13 +311,16 @@ impl Table {
         }
         match self.rules {
             NameRules::Exact => match self.find_wildcard(name) {
-                Some(entry) => entry.answer(qtype).map_or(Found::NoData(apex), Found::Answer),
+                Some(entry) => {
+                    let answer = entry.answer_in_turn(qtype, rotation);
+                    answer.map_or(Found::NoData(apex), Found::Answer)
+                }
                 None => self.absent(apex),
             },
             NameRules::Kubernetes { pods } => {
-                self.look_up_by_rule(pods, name, qtype, labels_left, apex)
+                self.look_up_by_rule(pods, name, wanted, labels_left, apex)
             }
-            NameRules::K8sExternal => self.look_up_external(name, qtype, labels_left, apex),
+            NameRules::K8sExternal => self.look_up_external(name, wanted, labels_left, apex),
             NameRules::Zones => Found::Unloaded,
         }
     }

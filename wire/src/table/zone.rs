@@ -29,6 +29,7 @@ struct Search<'t, 'n> {
     qtype: u16,
     /// The client wants signatures. Of an unsigned zone it gets none.
     is_signed: bool,
+    rotation: usize,
 }
 
 impl Table {
@@ -45,8 +46,8 @@ impl Table {
         let Some(apex) = self.find(name.suffix_blocks(labels_left)) else {
             return Found::Unloaded;
         };
-        let Wanted { qtype, dnssec_ok: is_signed } = wanted;
-        let search = Search { name, apex, zone_index: zone.index, qtype, is_signed };
+        let Wanted { qtype, dnssec_ok: is_signed, rotation } = wanted;
+        let search = Search { name, apex, zone_index: zone.index, qtype, is_signed, rotation };
         match stored {
             Some(Stored(entry)) => self.at_name(entry, search),
             None => self.below(self.closest_encloser(name, labels_left), search),
@@ -167,7 +168,10 @@ impl<'t> Search<'t, '_> {
         match self.qtype {
             // No records have these types: the rows are for other purposes.
             EVERY_TYPE | NEGATIVE_SOA => None,
-            qtype => entry.zone_answer(qtype, self.is_signed),
+            qtype => {
+                let answer = entry.zone_answer(qtype, self.is_signed)?;
+                Some(entry.part_in_turn(answer, self.rotation))
+            }
         }
     }
 }
