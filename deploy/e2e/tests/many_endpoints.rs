@@ -1,5 +1,5 @@
-//! 10,000 endpoints behind one headless Service: every response is bounded, and a client that
-//! cannot get all of them gets some, and not always the same.
+//! 10,000 endpoints behind one headless Service: every response is bounded, and clients that cannot
+//! get all of them at once get some, and soon each of them.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -20,6 +20,8 @@ use e2e::tools::Tools;
 const ENDPOINT_COUNT: u32 = 10_000;
 /// As Kubernetes makes them.
 const ENDPOINTS_PER_SLICE: u32 = 100;
+/// Of each slice.
+const PORT_COUNT: usize = 2;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const READ_LIMIT: Duration = Duration::from_secs(60);
@@ -40,12 +42,12 @@ fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0A64_0000 + number)
 }
 
-/// A cluster with that Service, and a ringdns that has read it.
-fn crowd() -> (FakeApi, Corefile, Server) {
+/// A cluster with that Service, and a ringdns with these flags that has read it.
+fn crowd(flags: &[&str]) -> (FakeApi, Corefile, Server) {
     let fake = FakeApi::start();
     fake.put(service("default", "crowd", None));
     let corefile = Corefile::new(STOCK).with_kubeconfig(&fake.kubeconfig());
-    let ringdns = Server::start(Kind::Ringdns, &corefile, None);
+    let ringdns = Server::start_with(Kind::Ringdns, &corefile, None, flags);
     (fake, corefile, ringdns)
 }
 
@@ -57,10 +59,9 @@ fn endpoints(slice_number: u32) -> FakeObject {
 
 #[test]
 fn ten_thousand_endpoints() {
-    let (fake, corefile, ringdns) = crowd();
+    let (fake, corefile, ringdns) = crowd(&[]);
     let before = ringdns.resident_kib();
-    fake.put_all((0..ENDPOINT_COUNT / ENDPOINTS_PER_SLICE).map(endpoints));
-    wait_for(&ringdns, ENDPOINT_COUNT - 1, true);
+    gather(&fake, &ringdns);
 
     let mut first_seen = BTreeSet::new();
     for rtype in [Rtype::A, Rtype::SRV] {
@@ -77,8 +78,10 @@ fn ten_thousand_endpoints() {
                 assert!(reply.len <= len_max, "{what} {rtype}: {} bytes", reply.len);
                 // Some arrive in any case: a client that knows no TCP can use them.
                 assert!(!reply.answer.answer.is_empty(), "{what} {rtype}: no record");
-                let has_tc = reply.answer.tc || transport == Transport::Tcp;
-                assert!(has_tc, "{what} {rtype}: not all fit");
+                // RFC 2181, section 9: a part of the records is marked as such, over TCP too.
+                assert!(reply.answer.tc, "{what} {rtype}: not all fit");
+                let distinct: BTreeSet<&str> = reply.answer.data_of(rtype).into_iter().collect();
+                assert_eq!(distinct.len(), reply.answer.answer.len(), "{what} {rtype}: twice");
             }
             let distinct: BTreeSet<&str> =
                 replies.iter().flat_map(|reply| reply.answer.data_of(rtype)).collect();
@@ -92,17 +95,13 @@ fn ten_thousand_endpoints() {
                 distinct.len(),
                 replies[0].answer.tc
             ));
-            // As in CoreDNS, SRV records are in a fixed order: their weights are for the client.
+            assert!(distinct.len() > most.unwrap_or(0), "{what} {rtype}: always the same records");
             if rtype == Rtype::A {
-                let is_rotated = distinct.len() > most.unwrap_or(0) || transport == Transport::Tcp;
-                assert!(is_rotated, "{what} {rtype}: always the same records");
                 first_seen.extend(distinct.iter().map(|data| (*data).to_owned()));
             }
         }
     }
-    let all: BTreeSet<String> =
-        (0..ENDPOINT_COUNT).map(|number| address(number).to_string()).collect();
-    assert!(first_seen.is_subset(&all), "addresses of no endpoint");
+    assert!(first_seen.is_subset(&all_addresses()), "addresses of no endpoint");
 
     let after = ringdns.resident_kib();
     say(&format!("10,000 endpoints: {before} KiB became {after} KiB"));
@@ -115,14 +114,57 @@ fn ten_thousand_endpoints() {
     beside_coredns(&corefile);
 }
 
-/// RFC 2181, section 9: a part of the records is marked as such, over TCP too.
+/// After a bounded number of queries, each endpoint was in a response: over UDP alone, over TCP
+/// alone, and over TCP by a client that asks over UDP first.
 #[test]
-fn a_part_of_the_answer_over_tcp_has_tc() {
-    let (fake, _, ringdns) = crowd();
+fn every_endpoint_has_its_turn() {
+    // Each shard counts its own queries.
+    let (fake, _, ringdns) = crowd(&["--shards", "1"]);
+    gather(&fake, &ringdns);
+    for (rtype, transport) in [
+        (Rtype::A, Transport::Tcp),
+        (Rtype::A, Transport::UdpThenTcp),
+        (Rtype::SRV, Transport::Tcp),
+        (Rtype::SRV, Transport::UdpThenTcp),
+        (Rtype::A, Transport::Udp),
+    ] {
+        let over_tcp = ask(&ringdns, rtype, None, Transport::Tcp).answer.answer.len();
+        let in_response = ask(&ringdns, rtype, None, transport).answer.answer.len();
+        // The parts are nearly equal.
+        let record_count =
+            (if rtype == Rtype::A { 1 } else { PORT_COUNT }) * ENDPOINT_COUNT as usize;
+        let part_count = (record_count + over_tcp / 2) / over_tcp;
+        let queries_max = match transport {
+            // Each part begins with each address in turn.
+            Transport::Udp => part_count * (over_tcp + 3 - in_response),
+            // Three queries per part are enough, whatever the step from one to the next.
+            Transport::Tcp | Transport::UdpThenTcp => 3 * part_count,
+        };
+        let mut seen = BTreeSet::new();
+        let mut query_count = 0;
+        while seen.len() < record_count && query_count < queries_max {
+            let reply = ask(&ringdns, rtype, None, transport);
+            seen.extend(reply.answer.data_of(rtype).into_iter().map(str::to_owned));
+            query_count += 1;
+        }
+        say(&format!(
+            "10,000 endpoints, {rtype} over {transport:?}: {} seen in {query_count} responses, \
+             {queries_max} at most, of {in_response} records",
+            seen.len()
+        ));
+        assert_eq!(seen.len(), record_count, "{rtype} over {transport:?}: {query_count} queries");
+        assert!(rtype != Rtype::A || seen == all_addresses(), "addresses of no endpoint");
+    }
+}
+
+/// Creates the endpoints, and waits until they are served.
+fn gather(fake: &FakeApi, ringdns: &Server) {
     fake.put_all((0..ENDPOINT_COUNT / ENDPOINTS_PER_SLICE).map(endpoints));
-    wait_for(&ringdns, ENDPOINT_COUNT - 1, true);
-    let reply = ask(&ringdns, Rtype::A, None, Transport::Tcp);
-    assert!(reply.answer.tc, "{} addresses", reply.answer.answer.len());
+    wait_for(ringdns, ENDPOINT_COUNT - 1, true);
+}
+
+fn all_addresses() -> BTreeSet<String> {
+    (0..ENDPOINT_COUNT).map(|number| address(number).to_string()).collect()
 }
 
 /// What CoreDNS does with the same objects.
