@@ -14,6 +14,8 @@ use crate::raw::Kind;
 
 /// What an API server says if its cache has not reached the version that was asked for.
 const TOO_LARGE: &str = "Too large resource version";
+/// What an API server says, with a 500, to a streaming list if its etcd is too old for one.
+const NO_PROGRESS: &str = "RequestWatchProgress is disabled";
 /// For a 429 without Retry-After.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 /// Bytes to keep of a server's message. The page of a proxy would fill the log.
@@ -83,24 +85,19 @@ impl Diagnosis {
         Self { failure, error: shortened(&chain(error)), cause }
     }
 
-    /// Diagnoses a failed probe. Only a 4xx means that the server rejects probes. Any other error
-    /// says nothing about that, for example if etcd is unavailable.
+    /// Diagnoses a failed probe. A faulty response does not mean that the server rejects probes, for
+    /// example if etcd is unavailable.
     pub(super) fn of_probe(error: &ApiError) -> Self {
         let diagnosis = Self::of(error);
-        match (diagnosis.failure, error) {
-            (Failure::Refused, ApiError::Status(failure)) if (400..500).contains(&failure.code) => {
-                diagnosis
-            }
-            (Failure::Refused, _) => Self { failure: Failure::Unreachable, ..diagnosis },
-            (
-                Failure::Unreachable
-                | Failure::Unauthorized
-                | Failure::Forbidden
-                | Failure::Expired
-                | Failure::Behind
-                | Failure::Throttled(_),
-                _,
-            ) => diagnosis,
+        match diagnosis.failure {
+            Failure::Faulty => Self { failure: Failure::Unreachable, ..diagnosis },
+            Failure::Unreachable
+            | Failure::Unauthorized
+            | Failure::Forbidden
+            | Failure::Expired
+            | Failure::Behind
+            | Failure::Throttled(_)
+            | Failure::Refused => diagnosis,
         }
     }
 
@@ -234,7 +231,7 @@ fn sort(error: &ApiError) -> (Failure, Cause) {
     match error {
         ApiError::Transport(error) => sort_transport(&**error),
         ApiError::Silent(_) => (Failure::Unreachable, Cause::Silent),
-        ApiError::Foreign(_) | ApiError::Unreadable(_) => (Failure::Refused, Cause::NoApiServer),
+        ApiError::Foreign(_) | ApiError::Unreadable(_) => (Failure::Faulty, Cause::NoApiServer),
         ApiError::Throttled { retry_after, .. } => (Failure::Throttled(*retry_after), Cause::Other),
         ApiError::Status(failure) => sort_status(failure),
     }
@@ -348,7 +345,9 @@ fn sort_status(status: &ServerFailure) -> (Failure, Cause) {
         400 if status.message.contains("HTTPS server") => (Failure::Refused, Cause::OnlyTls),
         504 if status.message.contains(TOO_LARGE) => (Failure::Behind, Cause::Other),
         502..=504 => (Failure::Unreachable, Cause::Gateway),
-        _ => (Failure::Refused, Cause::Other),
+        400..500 => (Failure::Refused, Cause::Other),
+        500 if status.message.contains(NO_PROGRESS) => (Failure::Refused, Cause::Other),
+        _ => (Failure::Faulty, Cause::Other),
     }
 }
 

@@ -16,14 +16,14 @@ pub(super) fn failed(error: &ApiError) -> Finding {
 }
 
 pub(super) fn cut() -> Finding {
-    let diagnosis = Diagnosis::new(Failure::Refused, "the list ended early");
+    let diagnosis = Diagnosis::new(Failure::Faulty, "the list ended early");
     (Observation::Failed(diagnosis.failure), Some(diagnosis))
 }
 
 pub(super) fn unreadable() -> Diagnosis {
     let error = "cannot read an event of the watch: unknown type or object; \
                  a new list replaces it within a minute";
-    Diagnosis::new(Failure::Refused, error)
+    Diagnosis::new(Failure::Faulty, error)
 }
 
 pub(super) fn compared(result: ComparisonResult, status: &KindStatus) -> Finding {

@@ -77,10 +77,11 @@ pub(super) struct Recovery {
     strategy: Strategy,
     freshness: Freshness,
     /// The server does not support streaming lists. Known once another list worked where a
-    /// streaming one had failed.
+    /// streaming one had been refused, or had never ended.
     is_streamless: bool,
-    /// The strategy replaces a streaming list that failed as in an outage, which says nothing about
-    /// the server's abilities.
+    /// The strategy replaces a streaming list that failed in another way, which says nothing about
+    /// the server's abilities: once a watch works, lists are streaming ones again, as they always
+    /// are in client-go.
     is_fallback: bool,
     phase: Phase,
     /// The list has a version to watch from.
@@ -213,7 +214,7 @@ impl Recovery {
             (Observation::WatchEnds, _) => self.watch_ended(now, random),
             // No later event would make up for an unreadable one in a list.
             (Observation::Unreadable, Phase::Listing) => {
-                self.list_failed(Failure::Refused, now, random)
+                self.list_failed(Failure::Faulty, now, random)
             }
             (Observation::Unreadable, Phase::Resuming | Phase::Watching) => {
                 self.has_gap = true;
@@ -250,7 +251,8 @@ impl Recovery {
             }
             Strategy::Cached | Strategy::Paged | Strategy::Whole => {
                 self.is_streamless |= !self.is_fallback;
-                self.reset_strategy();
+                // A streaming list is tried again once a watch begins, since it is one.
+                self.strategy = Strategy::Cached;
                 (self.phase, self.unwatched_since) = (Phase::Resuming, Some(now));
                 Next::Continue
             }
@@ -312,9 +314,9 @@ impl Recovery {
                 return self.list_again(now);
             }
             // The server does not have such lists.
-            ComparisonResult::Failed(Failure::Forbidden | Failure::Refused | Failure::Expired) => {
-                return self.list_again(now);
-            }
+            ComparisonResult::Failed(
+                Failure::Forbidden | Failure::Refused | Failure::Faulty | Failure::Expired,
+            ) => return self.list_again(now),
             ComparisonResult::Failed(Failure::Throttled(pause)) => {
                 self.compare_at = now + pause.clamp(RELIST_SOON, COMPARE_MAX);
             }
@@ -385,12 +387,12 @@ impl Recovery {
         let (strategy, is_due) = match (failure, self.strategy, self.freshness) {
             // Even as of now: the cache does not keep up with etcd, from which pages are read. That
             // says nothing about streaming lists.
-            (Failure::Behind, Strategy::Streaming, Freshness::Newest) => {
-                self.is_fallback = true;
-                (Strategy::Paged, true)
-            }
+            (Failure::Behind, Strategy::Streaming, Freshness::Newest) => (Strategy::Paged, true),
             (_, strategy, _) => strategy.after(failure, self.initial_strategy()),
         };
+        if self.strategy == Strategy::Streaming && strategy != Strategy::Streaming {
+            self.is_fallback = failure != Failure::Refused;
+        }
         self.strategy = strategy;
         if failure == Failure::Behind {
             self.freshness = Freshness::Newest;
@@ -411,7 +413,8 @@ impl Recovery {
                 | Failure::Forbidden
                 | Failure::Expired
                 | Failure::Behind
-                | Failure::Refused => (Duration::ZERO, retry),
+                | Failure::Refused
+                | Failure::Faulty => (Duration::ZERO, retry),
             };
             let soon = now + list_pause.max(RELIST_SOON);
             self.compare_at = match failure {
@@ -423,7 +426,8 @@ impl Recovery {
                 | Failure::Forbidden
                 | Failure::Expired
                 | Failure::Behind
-                | Failure::Refused => soon,
+                | Failure::Refused
+                | Failure::Faulty => soon,
             };
             return self.resume(retry, now, random);
         }
@@ -447,7 +451,7 @@ impl Recovery {
             }
             Failure::Throttled(_) | Failure::Unauthorized => false,
             Failure::Expired => true,
-            Failure::Forbidden | Failure::Refused | Failure::Behind => {
+            Failure::Forbidden | Failure::Refused | Failure::Faulty | Failure::Behind => {
                 self.resumes_refused = if is_in_a_row { self.resumes_refused + 1 } else { 1 };
                 self.resumes_refused >= RESUMES_REFUSED_MAX
             }
@@ -522,7 +526,7 @@ impl Recovery {
         }
         let is_client_renewed = match failure {
             Failure::Unauthorized => true,
-            Failure::Unreachable | Failure::Forbidden | Failure::Refused => {
+            Failure::Unreachable | Failure::Forbidden | Failure::Refused | Failure::Faulty => {
                 let age = RENEW_AFTER.saturating_mul(1 << self.renewals.min(16));
                 let is_old = now - self.client_since >= age.min(RENEW_AFTER_MAX);
                 self.renewals += u32::from(is_in_a_row && is_old);

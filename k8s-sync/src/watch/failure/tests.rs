@@ -135,9 +135,9 @@ fn responses_that_are_none() {
     };
     check(throttled, Failure::Throttled(Duration::from_secs(7)), "429", "keeps trying");
     let page = ApiError::Foreign(ForeignResponse::ContentType("text/html".to_owned()));
-    check(page, Failure::Refused, "text/html", "the URL of an API server");
+    check(page, Failure::Faulty, "text/html", "the URL of an API server");
     let unreadable = ApiError::Unreadable("expected value".to_owned());
-    check(unreadable, Failure::Refused, "expected value", "the URL of an API server");
+    check(unreadable, Failure::Faulty, "expected value", "the URL of an API server");
 }
 
 fn server_failure(code: u16, message: &str) -> ApiError {
@@ -177,7 +177,7 @@ fn errors_from_the_server() {
     ) {
         check_diagnosis(server_failure(code, message), kind, failure, words, advice);
     }
-    let refused = Failure::Refused;
+    let (refused, faulty) = (Failure::Refused, Failure::Faulty);
     let rule = "{apiGroups: [\"discovery.k8s.io\"], resources: [\"endpointslices\"]";
     let slice = Kind::EndpointSlice;
     check((401, "Unauthorized"), slice, Failure::Unauthorized, "(HTTP 401)", "still valid?");
@@ -189,7 +189,12 @@ fn errors_from_the_server() {
     check((404, found), Kind::Service, refused, found, "the URL of an API server");
     check((410, "too old"), slice, Failure::Expired, "(HTTP 410)", "none");
     check((429, ""), slice, Failure::Throttled(RETRY_AFTER_DEFAULT), "HTTP 429", "none");
-    check((500, "etcd"), slice, refused, "etcd (HTTP 500)", "none");
+    check((500, "etcd"), slice, faulty, "etcd (HTTP 500)", "none");
+    let streamless = "a watch stream was requested by the client but the required storage feature \
+                      RequestWatchProgress is disabled";
+    check((500, streamless), slice, refused, "RequestWatchProgress", "none");
+    let invalid = "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden";
+    check((422, invalid), slice, refused, "sendInitialEvents", "none");
     let away = Failure::Unreachable;
     check((502, "<html>\n<body>Bad\nGateway"), slice, away, "Bad Gateway (HTTP 502)", "behind");
     let too_large = "Timeout: Too large resource version: 7, current: 5";
@@ -197,8 +202,8 @@ fn errors_from_the_server() {
     let http = "Client sent an HTTP request to an HTTPS server.";
     check((400, http), slice, refused, http, "write https://");
     // An event of unknown type arrives as a status without a code.
-    check((0, ""), slice, refused, "unreadable event", "none");
-    check((0, "odd"), slice, refused, "odd", "none");
+    check((0, ""), slice, faulty, "unreadable event", "none");
+    check((0, "odd"), slice, faulty, "odd", "none");
     let long = "é".repeat(5000);
     check((503, &long), slice, away, "é … é", "behind");
     check((503, &long), slice, away, "(HTTP 503)", "behind");

@@ -54,9 +54,11 @@ impl Backoff {
         let (pause_max, asked_for) = match failure {
             Failure::Unauthorized | Failure::Forbidden => (REFUSED_PAUSE_MAX, Duration::ZERO),
             Failure::Throttled(retry_after) => (PAUSE_MAX, retry_after.min(RETRY_AFTER_MAX)),
-            Failure::Unreachable | Failure::Expired | Failure::Behind | Failure::Refused => {
-                (PAUSE_MAX, Duration::ZERO)
-            }
+            Failure::Unreachable
+            | Failure::Expired
+            | Failure::Behind
+            | Failure::Refused
+            | Failure::Faulty => (PAUSE_MAX, Duration::ZERO),
         };
         let pause = asked_for + jittered_pause(self.failures, pause_max, random);
         self.failures = self.failures.saturating_add(1);

@@ -65,6 +65,9 @@ pub(in crate::watch) enum Failure {
     Behind,
     /// 429, or 503 with Retry-After.
     Throttled(Duration),
-    /// Any other response, including unreadable ones.
+    /// Any other 4xx, or an error that says that the server cannot do this: it will not serve such
+    /// a request the next time either.
     Refused,
+    /// Any other response, including unreadable ones: the next one may be right.
+    Faulty,
 }

@@ -48,17 +48,26 @@ impl Strategy {
                 (same, false)
             }
             // To RBAC, a streaming list is a watch. There may be a rule for lists only.
-            (Failure::Refused | Failure::Expired | Failure::Forbidden, Self::Streaming) => {
-                (Self::Cached, true)
+            (
+                Failure::Refused | Failure::Faulty | Failure::Expired | Failure::Forbidden,
+                Self::Streaming,
+            ) => (Self::Cached, true),
+            (Failure::Refused | Failure::Faulty | Failure::Expired, Self::Cached) => {
+                (Self::Paged, true)
             }
-            (Failure::Refused | Failure::Expired, Self::Cached) => (Self::Paged, true),
             // The same as of now.
             (Failure::Behind, Self::Streaming | Self::Cached) => (self, true),
             (Failure::Expired, Self::Paged) => (Self::Whole, true),
-            (Failure::Refused | Failure::Behind, Self::Paged) => (Self::Whole, false),
+            (Failure::Refused | Failure::Faulty | Failure::Behind, Self::Paged) => {
+                (Self::Whole, false)
+            }
             (Failure::Forbidden, Self::Cached | Self::Paged)
             | (
-                Failure::Refused | Failure::Expired | Failure::Forbidden | Failure::Behind,
+                Failure::Refused
+                | Failure::Faulty
+                | Failure::Expired
+                | Failure::Forbidden
+                | Failure::Behind,
                 Self::Whole,
             ) => (first, false),
         }

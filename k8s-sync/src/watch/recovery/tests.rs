@@ -337,7 +337,7 @@ fn failures_that_new_credentials_could_cure_get_a_new_client() {
         &[(0, Failed(Unauthorized), Renewed(100)), (0, Failed(Unauthorized), Renewed(200))],
     );
     check_live("401 of a watch", &[(9_000, Failed(Unauthorized), Renewed(100))]);
-    for failure in [Unreachable, Forbidden, Refused] {
+    for failure in [Unreachable, Forbidden, Refused, Faulty] {
         check_live(
             "the second consecutive failure of an old client",
             &[

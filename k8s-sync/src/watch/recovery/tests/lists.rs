@@ -3,11 +3,9 @@
 use super::*;
 
 #[test]
-fn streaming_list_falls_back_at_once_and_is_remembered() {
+fn a_server_without_streaming_lists_is_remembered() {
     for (name, failing) in [
-        ("gate off: 422 or 400; cut short", (10, Failed(Refused), Cached(0))),
-        ("410 during the list", (5, Failed(Expired), Cached(0))),
-        ("a rule for lists, none for watches", (5, Failed(Forbidden), Cached(0))),
+        ("gate off: 422 or 400; etcd is too old: 500", (10, Failed(Refused), Cached(0))),
         ("no bookmark, or no answer at all", (60_000, DeadlinePassed, Cached(0))),
     ] {
         let run = check(name, &[failing]);
@@ -21,6 +19,33 @@ fn streaming_list_falls_back_at_once_and_is_remembered() {
         let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Cached(0))];
         run.check(name, &next);
     }
+}
+
+#[test]
+fn a_streaming_list_that_fails_in_another_way_is_tried_again() {
+    for (name, failing) in [
+        ("500 for any reason; cut short", (10, Failed(Faulty), Cached(0))),
+        ("an unreadable object", (10, Unreadable, Cached(0))),
+        ("410 during the list", (5, Failed(Expired), Cached(0))),
+        ("a rule for lists, none for watches yet", (5, Failed(Forbidden), Cached(0))),
+    ] {
+        let run = check(name, &[failing, (50, LISTED, Continues), (5, WatchBegins, Continues)]);
+        assert!(run.recovery.is_current() && !run.recovery.is_streamless(), "{name}");
+        let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
+        run.check(name, &next);
+    }
+    let run = check(
+        "refused after all",
+        &[
+            (0, Failed(Faulty), Cached(0)),
+            (0, Failed(Faulty), Paged(0)),
+            (0, Failed(Faulty), Whole(400)),
+            (0, Failed(Faulty), Streaming(800)),
+            (0, Failed(Refused), Cached(0)),
+            (50, LISTED, Continues),
+        ],
+    );
+    assert!(run.recovery.is_streamless());
 }
 
 #[test]
@@ -211,6 +236,8 @@ fn lists_without_watches_are_half_a_minute_apart() {
     let run =
         run.check("the rule is added", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
+    let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
+    run.check("which is good for streaming lists as well", &next);
 }
 
 #[test]
