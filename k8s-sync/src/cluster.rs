@@ -520,6 +520,9 @@ impl Cluster {
     }
 
     fn set_addresses_dirty(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        if self.dirty.is_everything() {
+            return;
+        }
         for address in addresses {
             if self.is_own_address(address) {
                 self.set_dirty(AnswerKey::Apex);
@@ -533,6 +536,9 @@ impl Cluster {
     /// Marks a key dirty, with all keys that are copied from it. A key that is dirty already has
     /// marked its dependents.
     fn set_dirty(&mut self, key: AnswerKey) {
+        if self.dirty.is_everything() {
+            return;
+        }
         let (mut next, mut pending) = (Some(key), Vec::new());
         while let Some(key) = next {
             if self.dirty.insert(key.clone()) {

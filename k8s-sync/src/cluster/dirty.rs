@@ -43,12 +43,10 @@ impl DirtyKeys {
         *self = Self::everything();
     }
 
-    /// False if the key is dirty already.
+    /// False if the key is dirty already. Do not call it if everything is.
     pub(super) fn insert(&mut self, key: AnswerKey) -> bool {
-        let Self { is_everything, keys, indexes, hasher } = self;
-        if *is_everything {
-            return false;
-        }
+        debug_assert!(!self.is_everything, "it is dirty already");
+        let Self { keys, indexes, hasher, .. } = self;
         let entry = indexes.entry(
             hasher.hash_one(&key),
             |index| keys[*index as usize] == key,

@@ -289,6 +289,7 @@ impl<V: PartialEq> Store<V> {
         self.synced = true;
         let mut differences = Vec::with_capacity(listed.len());
         let Self { slots, by_key, hasher, .. } = self;
+        slots.reserve(listed.len().saturating_sub(slots.len()));
         by_key.reserve(listed.len(), |id| {
             slots[id.index()].as_ref().map_or(0, |slot| hasher.hash_one(slot.key.parts()))
         });
