@@ -4,6 +4,9 @@
 # ${CARGO_TARGET_DIR:-target}/e2e/bin. Programs that are up to date are not built again. Beside them
 # it puts the definition of ServiceMonitors, which the chart can render.
 #
+# With names it builds only those programs. No test needs Prometheus, so only `build.sh prometheus`
+# builds it (for deploy/monitoring/picture).
+#
 # Exit codes: 0 all are up to date; 3 Go is missing, nothing was built; 1 a build failed.
 set -euo pipefail
 
@@ -26,9 +29,12 @@ export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off
 gcflags=all=-dwarf=false
 strip="-s -w"
 
+wanted=" ${*:-kube-apiserver etcd etcd-old coredns kubectl helm kubeconform promtool definition} "
+
 # build NAME MODULE_DIR PACKAGE [LINKER_FLAGS]
 build() {
     local name=$1 module=$here/tools/$2 package=$3 ldflags="$strip ${4:-}" stamp key began
+    [[ $wanted == *" $name "* ]] || return 0
     stamp=$bin/$name.built-from
     key=$(cd "$module" && { go version; echo "$package $gcflags $ldflags"; cat go.mod go.sum; } |
         sha256sum | cut -d' ' -f1)
@@ -69,9 +75,13 @@ build helm deploy helm.sh/helm/v3/cmd/helm \
     "-X $chartutil.k8sVersionMajor=1 -X $chartutil.k8sVersionMinor=$minor"
 build kubeconform deploy github.com/yannh/kubeconform/cmd/kubeconform
 build promtool promtool github.com/prometheus/prometheus/cmd/promtool
+build prometheus promtool github.com/prometheus/prometheus/cmd/prometheus
 
 operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
 definition=monitoring.coreos.com_servicemonitors.yaml
+if [[ $wanted != *" definition "* ]]; then
+    exit 0
+fi
 if [[ ! -f $bin/$definition || $(<"$bin/$definition.from") != "$operator" ]]; then
     (cd "$bin" && go mod download "$operator")
     cp "$(go env GOMODCACHE)/$operator/example/prometheus-operator-crd/$definition" "$bin/"
