@@ -238,7 +238,8 @@ impl<'t> Entry<'t> {
         self.answer(rtype).map(|answer| self.part_in_turn(answer, rotation))
     }
 
-    /// The part of an answer of this entry that `rotation` chooses. A whole answer is its only part.
+    /// The part of an answer of this entry that `rotation` chooses. A whole answer is its only
+    /// part.
     pub(crate) fn part_in_turn(self, answer: Answer<'t>, rotation: usize) -> Answer<'t> {
         if !answer.is_cut() {
             return answer;

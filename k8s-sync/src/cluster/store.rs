@@ -71,8 +71,8 @@ pub(super) struct Store<V> {
     /// Keys that have an object.
     len: usize,
     /// While a list is being received: those of its objects that differ from the stored ones. The
-    /// others are only marked. In the order of the list, so that numbers and memory are given in the
-    /// same order in all kinds.
+    /// others are only marked. In the order of the list, so that numbers and memory are given in
+    /// the same order in all kinds.
     listed: Option<IndexMap<ObjectKey, V, RandomState>>,
     /// Number of the current or last list.
     round: u32,

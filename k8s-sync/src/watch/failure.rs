@@ -85,8 +85,8 @@ impl Diagnosis {
         Self { failure, error: shortened(&chain(error)), cause }
     }
 
-    /// Diagnoses a failed probe. A faulty response does not mean that the server rejects probes, for
-    /// example if etcd is unavailable.
+    /// Diagnoses a failed probe. A faulty response does not mean that the server rejects probes,
+    /// for example if etcd is unavailable.
     pub(super) fn of_probe(error: &ApiError) -> Self {
         let diagnosis = Self::of(error);
         match diagnosis.failure {

@@ -40,8 +40,8 @@ const CHUNK_LEN_MAX: usize = 1 << 20;
 /// Inserts and removals in the order of their calls.
 #[derive(Default)]
 struct Changes {
-    /// Entries, one after the other. A first sync brings a hundred thousand, so none is copied again
-    /// for want of room.
+    /// Entries, one after the other. A first sync brings a hundred thousand, so none is copied
+    /// again for want of room.
     chunks: Vec<Vec<u8>>,
     calls: Vec<Call>,
 }

@@ -52,8 +52,9 @@ pub struct Stamped {
 }
 
 /// Writes a whole stored answer to a question that spells the name as it is stored; `None`, and
-/// nothing written, if it does not fit, or if it is a part of one. `rotation` and `len_max` as in `Envelope`; the one is
-/// called only if there are addresses to rotate, the other only if 512 bytes are not enough.
+/// nothing written, if it does not fit, or if it is a part of one. `rotation` and `len_max` as in
+/// `Envelope`; the one is called only if there are addresses to rotate, the other only if 512 bytes
+/// are not enough.
 #[inline(always)] // The packet path is one caller; arguments then stay in registers.
 pub fn stamp_whole(
     query: &Query,
