@@ -4,6 +4,7 @@
 
 use std::io::{self, Read as _, Write as _};
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::ServerConnection;
 
@@ -37,7 +38,7 @@ impl ClientStream for TcpStream {
     }
 
     fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Self::try_read(self, buffer)
+        read_all(self, buffer)
     }
 
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -46,6 +47,21 @@ impl ClientStream for TcpStream {
 
     fn has_unsent(&self) -> bool {
         false
+    }
+}
+
+/// Reads what is there. If that is less than fits, the socket is empty, and `readable` waits for
+/// more: with `try_read`, a second read would have to find that out.
+fn read_all(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    let read = stream.try_io(Interest::READABLE, || {
+        len = rustix::io::read(stream, &mut *buffer)?;
+        let is_empty = 0 < len && len < buffer.len();
+        if is_empty { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match read {
+        Err(error) if len == 0 => Err(error),
+        Ok(()) | Err(_) => Ok(len),
     }
 }
 
@@ -138,7 +154,7 @@ struct Ciphertext<'s>(&'s TcpStream);
 
 impl io::Read for Ciphertext<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buffer)
+        read_all(self.0, buffer)
     }
 }
 
