@@ -215,7 +215,8 @@ pub const TCP_READ_LEN: usize = 2 + 65535;
 const _: () = assert!(TCP_READ_LEN == 2 + wire::reply::MESSAGE_LEN_MAX);
 const _: () = assert!(TCP_READ_LEN / (2 + 62) >= 1000);
 
-/// Bytes of responses per write: a response of the maximum length after as many short ones as fit.
+/// Bytes of responses to the connections that are answered together: one of the maximum length,
+/// after as many short ones as fit.
 pub const TCP_WRITE_LEN: usize = 4 * (2 + 65535);
 const _: () = assert!(TCP_WRITE_LEN >= 2 * (2 + wire::reply::MESSAGE_LEN_MAX));
 

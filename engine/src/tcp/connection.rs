@@ -13,6 +13,7 @@ use tokio::time::{Instant as Deadline, timeout_at};
 use wire::reply::MESSAGE_LEN_MAX;
 
 use super::frames::{InputEnd, LENGTH_LEN, look_ahead};
+use super::output::{OutputPart, others_first};
 use super::recency::Ticket;
 use super::stream::ClientStream;
 use super::{Buffers, TcpShared};
@@ -36,6 +37,8 @@ pub(super) struct ClientConnection<S> {
     /// Bytes read and not yet answered: a partial message, or messages that wait until the peer
     /// takes a response.
     unanswered: Vec<u8>,
+    /// Responses of the last exchange, before they are sent.
+    answered: Option<OutputPart>,
     /// Responses that the peer has not taken yet.
     unsent: Vec<u8>,
     /// Bytes of `unsent` that it has taken.
@@ -110,6 +113,7 @@ impl<S: ClientStream> ClientConnection<S> {
             ticket: shared.connections.borrow_mut().admit(Rc::clone(&outbox)),
             outbox,
             unanswered: Vec::new(),
+            answered: None,
             unsent: Vec::new(),
             sent_len: 0,
             query_count: 0,
@@ -139,12 +143,16 @@ impl<S: ClientStream> ClientConnection<S> {
                 Woken::Shard => match self.take_answers(before) {
                     // A query may have come together with the request to end.
                     Waiting::Query if self.shared.is_draining.get() => {
-                        self.exchange(Waiting::Query)
+                        let next = self.exchange(Waiting::Query);
+                        self.send_in_turn(next).await
                     }
                     next => next,
                 },
                 Woken::Socket if before == Waiting::Peer => self.flush(),
-                Woken::Socket => self.exchange(before),
+                Woken::Socket => {
+                    let next = self.exchange(before);
+                    self.send_in_turn(next).await
+                }
             };
             if waiting == Waiting::End || waiting == Waiting::Query && self.is_drained() {
                 return;
@@ -196,7 +204,10 @@ impl<S: ClientStream> ClientConnection<S> {
                     () = self.outbox.wake.notified() => Woken::Shard,
                     ready = self.stream.writable() => by_socket(ready),
                 },
-                Waiting::Nothing | Waiting::End => Woken::Socket,
+                Waiting::Nothing | Waiting::End => {
+                    others_first().await;
+                    Woken::Socket
+                }
             }
         };
         timeout_at(deadline, woken).await.unwrap_or(Woken::Deadline)
@@ -234,7 +245,7 @@ impl<S: ClientStream> ClientConnection<S> {
         self.settle(wanted)
     }
 
-    /// Reads once, answers all whole messages, and writes once.
+    /// Reads once, and answers all whole messages. `send_in_turn` then sends the responses.
     fn exchange(&mut self, waited_for: Waiting) -> Waiting {
         let shared = Rc::clone(&self.shared);
         let Buffers { input, output } = &mut *shared.buffers.borrow_mut();
@@ -259,13 +270,11 @@ impl<S: ClientStream> ClientConnection<S> {
                 Err(_) => return Waiting::End,
             }
         }
-        let (answered, stopped) = self.answer_messages(&input[..len], output);
-        debug_assert!(answered.input_len <= len && answered.output_len <= output.len());
+        let (answered, stopped) = self.answer_messages(&input[..len], output.room());
+        debug_assert!(answered.input_len <= len);
         self.has_progressed = answered.input_len > 0;
         self.unanswered.extend_from_slice(&input[answered.input_len..len]);
-        if !self.write(&output[..answered.output_len]) {
-            return Waiting::End;
-        }
+        self.answered = output.take(answered.output_len);
         let wanted = match stopped {
             Stopped::Input(InputEnd::Empty) => Waiting::Query,
             Stopped::Input(InputEnd::MessageCut) => Waiting::RestOfQuery,
@@ -276,6 +285,21 @@ impl<S: ClientStream> ClientConnection<S> {
             }
         };
         self.settle(wanted)
+    }
+
+    /// Sends the responses of an exchange, once the other connections that are ready have had
+    /// theirs: see `Output`. Returns what to wait for; `next`: the same before.
+    async fn send_in_turn(&mut self, next: Waiting) -> Waiting {
+        if self.answered.is_none() {
+            return next;
+        }
+        others_first().await;
+        let shared = Rc::clone(&self.shared);
+        let output = &mut shared.buffers.borrow_mut().output;
+        let Some(part) = self.answered.take() else { return next };
+        let is_open = self.write(output.bytes(&part));
+        output.give_back(part);
+        if is_open { self.settle(next) } else { Waiting::End }
     }
 
     fn family(&self) -> Family {
@@ -389,6 +413,9 @@ impl<S: ClientStream> ClientConnection<S> {
 
 impl<S> Drop for ClientConnection<S> {
     fn drop(&mut self) {
+        if let Some(part) = self.answered.take() {
+            self.shared.buffers.borrow_mut().output.give_back(part);
+        }
         self.shared.connections.borrow_mut().remove(self.ticket);
         self.responder.borrow().metrics().count(ShardEvent::TcpClosed, 1);
     }

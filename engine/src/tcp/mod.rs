@@ -1,5 +1,5 @@
 //! DNS over TCP (RFC 7766) and TLS (RFC 7858). Connections are tasks of the shard's thread; each
-//! read is answered in one write.
+//! read is answered in one write, after the reads of the other connections that are ready.
 //!
 //! An idle TCP connection owns no buffer: the shard has one input and one output buffer for all. A
 //! connection keeps only the rest of an incomplete read, and responses that the peer has not taken.
@@ -7,6 +7,7 @@
 
 mod connection;
 mod frames;
+mod output;
 mod recency;
 mod stream;
 
@@ -29,13 +30,14 @@ use crate::client::ListenerId;
 use crate::io::socket::divert_connections;
 use crate::limits::{
     ACCEPT_BACK_OFF, LISTENERS_MAX, TCP_BACKLOG, TCP_CONNECTIONS_MAX, TCP_HAND_OVER_TIMEOUT,
-    TCP_READ_LEN, TCP_WRITE_LEN, TLS_HANDSHAKES_MAX,
+    TCP_READ_LEN, TLS_HANDSHAKES_MAX,
 };
 use crate::metrics::ShardEvent;
 use crate::resolve::outbox::Outbox;
 use crate::responder::Responder;
 
 use connection::ClientConnection;
+use output::Output;
 use recency::Recency;
 use stream::{ClientStream, TlsStream};
 
@@ -80,13 +82,12 @@ struct TcpShared {
 
 struct Buffers {
     input: Box<[u8]>,
-    output: Box<[u8]>,
+    output: Output,
 }
 
 impl Default for TcpService {
     fn default() -> Self {
-        let buffers =
-            Buffers { input: vec![0; TCP_READ_LEN].into(), output: vec![0; TCP_WRITE_LEN].into() };
+        let buffers = Buffers { input: vec![0; TCP_READ_LEN].into(), output: Output::default() };
         Self {
             acceptors: [const { None }; LISTENERS_MAX],
             shared: Rc::new(TcpShared {
