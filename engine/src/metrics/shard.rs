@@ -96,7 +96,7 @@ struct LabelSetCounters {
 }
 
 impl LabelSetCounters {
-    #[inline]
+    #[inline(always)] // As `ShardMetrics::observe`.
     fn count(&self, observation: &Observation) {
         let Observation { transport, family, qtype, query_len, reply_len, .. } = *observation;
         let add = |at: usize, count: u64| self.cells[at].add(count);
@@ -164,7 +164,7 @@ impl Default for ShardMetrics {
 /// The shard's side.
 impl ShardMetrics {
     /// Counts one response; `finish_batch` adds its duration.
-    #[inline]
+    #[inline(always)] // Into the packet path, where the observation is in registers.
     pub fn observe(&self, observation: &Observation) {
         let Some((index, set)) = self.label_set(observation) else {
             self.answers.add(1);

@@ -111,16 +111,6 @@ impl MatchedRules {
 }
 
 impl Trail {
-    /// The trail of a query that no finish looks at.
-    pub const NONE: Self = Self {
-        peer: None,
-        asked: None,
-        rewrites: MatchedRules { indices: [0; REWRITES_MAX], count: 0 },
-        patterns: None,
-        problem: None,
-        upstream_options: None,
-    };
-
     /// Resets it for a query from this client.
     pub fn begin(&mut self, peer: Option<SocketAddr>) {
         self.peer = peer;

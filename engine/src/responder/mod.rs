@@ -119,14 +119,12 @@ impl Responder {
         let sources = &self.sources;
         let name = &mut self.names[place];
         let message = packet.message();
-        let looked = looked.as_ref().map_err(|glance| *glance);
-        match looked.and_then(|looked| at_a_glance(sources, arrival, looked, name, message)) {
-            Ok(made) => {
-                // A block with finishes that could matter is not on the fast path.
-                let answered = Answered { arrival, trail: &const { Trail::NONE }, name };
-                let len = self.exit.leave(&made, answered, message, Timing::WithBatch, None);
-                Action::Reply(len)
-            }
+        let made = match looked {
+            Ok(looked) => at_a_glance(sources, arrival, looked, name, message),
+            Err(glance) => Err(*glance),
+        };
+        match made {
+            Ok(made) => Action::Reply(self.exit.leave_at_a_glance(&made, arrival)),
             Err(glance) => {
                 self.memory.trail.begin(sources.plan.reads_peers.then(|| packet.peer()));
                 let message = packet.message();
