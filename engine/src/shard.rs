@@ -274,7 +274,7 @@ fn look_ahead<I: DatagramIo>(
         let packet = &io.message(&datagram)[..trusted_len(&datagram)];
         let looked = responder.look(place, datagram.listener, packet);
         if let Ok(looked) = &looked {
-            prefetch(responder.slot_line(looked));
+            prefetch::<1>(responder.slot_line(looked));
         }
         *taken = Some((datagram, looked));
         count += 1;
@@ -283,7 +283,7 @@ fn look_ahead<I: DatagramIo>(
     if count > 1 {
         for (_, looked) in places.iter().flatten() {
             if let Ok(looked) = looked {
-                prefetch(responder.entry_line(looked));
+                prefetch::<2>(responder.entry_line(looked));
             }
         }
     }

@@ -22,6 +22,7 @@ const BLOCK_COUNT: usize = NAME_LEN_MAX.div_ceil(BLOCK_LEN);
 /// A name in wire format and lower case. A shard reuses one for all queries and does not clear it
 /// in between.
 #[derive(Clone)]
+#[repr(align(16))] // So that no block lies on two cache lines.
 pub struct Name {
     /// The rest of the name's last block and the whole next block are zero, so that suffixes of the
     /// name have whole blocks too. Bytes after that are left over from earlier names.

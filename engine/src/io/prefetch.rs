@@ -1,12 +1,17 @@
 //! Prefetching of memory that will be read soon. Invariant: a hint only, without effect on results.
 
-/// Fetches the first two cache lines of `bytes`. Does nothing if `bytes` is empty or the
-/// architecture has no such instruction.
+/// Bytes of a cache line, on most processors.
+const LINE_LEN: usize = 64;
+
+/// Fetches this many cache lines from the start of `bytes` on, which may be shorter. Does nothing
+/// if `bytes` is empty or the architecture has no such instruction.
 #[inline(always)]
-pub fn prefetch(bytes: &[u8]) {
-    let Some(second) = bytes.first().map(|_| bytes.len().min(64 + 1) - 1) else { return };
-    for at in [0, second] {
-        let line = &raw const bytes[at];
+pub fn prefetch<const LINE_COUNT: usize>(bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    for line in 0..LINE_COUNT {
+        let line = bytes.as_ptr().wrapping_add(line * LINE_LEN);
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a hint that reads nothing and cannot fault; SSE is part of every x86-64. Nothing
         // is owned by it.

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use tokio::time::{Instant as Deadline, timeout_at};
 use wire::reply::MESSAGE_LEN_MAX;
 
-use super::frames::{InputEnd, LENGTH_LEN, look_ahead};
+use super::frames::{EMPTY_PLACES, InputEnd, LENGTH_LEN, look_ahead};
 use super::output::{OutputPart, others_first};
 use super::recency::Ticket;
 use super::stream::ClientStream;
 use super::{Buffers, TcpShared};
 use crate::client::{Arrival, Family, ListenerId, Packet, Transport};
-use crate::limits::{LOOK_AHEAD, TCP_PENDING_MAX};
+use crate::limits::TCP_PENDING_MAX;
 use crate::metrics::ShardEvent;
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::outbox::Outbox;
@@ -313,25 +313,26 @@ impl<S: ClientStream> ClientConnection<S> {
         let responder = &mut *shared.borrow_mut();
         responder.resolver().take_fills(began);
         let mut answers = AnsweredRun { input_len: 0, output_len: 0 };
-        let mut places = [const { None }; LOOK_AHEAD];
+        let mut arrival = Arrival {
+            listener: self.listener,
+            transport: Transport::Tcp,
+            family: self.family(),
+            len: 0,
+            now: began,
+            inside: None,
+        };
+        let mut places = EMPTY_PLACES;
         let stopped = 'all: loop {
             let rest = &input[answers.input_len..];
             let ahead = look_ahead(responder, self.listener, rest, &mut places);
-            for (place, (query, looked)) in places.iter().flatten().take(ahead.count).enumerate() {
+            for (place, (query, looked)) in places[..ahead.count].iter().enumerate() {
                 let room = &mut output[answers.output_len..];
                 if let Some(stopped) = self.limit(room.len()) {
                     break 'all stopped;
                 }
                 let (length, message) = room.split_at_mut(LENGTH_LEN);
                 message[..query.len()].copy_from_slice(query);
-                let arrival = Arrival {
-                    listener: self.listener,
-                    transport: Transport::Tcp,
-                    family: self.family(),
-                    len: query.len(),
-                    now: began,
-                    inside: None,
-                };
+                arrival.len = query.len();
                 let mut packet = TcpPacket { message, peer: self.peer };
                 let mut reply = |reply_len: usize| {
                     length.copy_from_slice(&(reply_len as u16).to_be_bytes());

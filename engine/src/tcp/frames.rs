@@ -5,6 +5,7 @@
 
 use wire::header::HEADER_LEN;
 
+use crate::answer::glance::Glance;
 use crate::client::ListenerId;
 use crate::io::prefetch::prefetch;
 use crate::limits::LOOK_AHEAD;
@@ -12,9 +13,6 @@ use crate::responder::{FirstLook, Responder};
 
 /// Bytes of the length before each message.
 pub(super) const LENGTH_LEN: usize = 2;
-
-/// Bytes of a cache line, on most processors.
-const LINE_LEN: usize = 64;
 
 /// Why there is no further message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +24,10 @@ pub(super) enum InputEnd {
 }
 
 /// Messages and what was found out about them.
-pub(super) type Places<'i> = [Option<(&'i [u8], FirstLook)>; LOOK_AHEAD];
+pub(super) type Places<'i> = [(&'i [u8], FirstLook); LOOK_AHEAD];
+
+/// Of no message yet.
+pub(super) const EMPTY_PLACES: Places<'static> = [(&[], Err(Glance::Unread)); LOOK_AHEAD];
 
 /// The result of looking ahead.
 pub(super) struct Ahead {
@@ -62,7 +63,7 @@ pub(super) fn look_ahead<'i>(
     let mut ahead = Ahead { count: 0, end: None };
     for (place, taken) in places.iter_mut().enumerate() {
         match take_message(&mut input) {
-            Ok(message) => *taken = Some((message, responder.look(place, listener, message))),
+            Ok(message) => *taken = (message, responder.look(place, listener, message)),
             Err(why) => {
                 ahead.end = Some(why);
                 break;
@@ -72,17 +73,14 @@ pub(super) fn look_ahead<'i>(
     }
     // With a single message there is no other work to overlap the fetches with.
     if ahead.count > 1 {
-        let messages = places.iter().flatten().take(ahead.count);
-        let looked = messages.filter_map(|(_, looked)| looked.as_ref().ok());
+        let looked = places[..ahead.count].iter().filter_map(|(_, looked)| looked.as_ref().ok());
         // Of its own: the processor reads the spine for many slots at once, but not beyond `look`.
         for looked in looked.clone() {
-            prefetch(responder.slot_line(looked));
+            prefetch::<1>(responder.slot_line(looked));
         }
         for looked in looked {
-            let entry = responder.entry_line(looked);
-            prefetch(entry);
             // The name and the rows fill two lines; the records follow.
-            prefetch(entry.get(2 * LINE_LEN..).unwrap_or_default());
+            prefetch::<3>(responder.entry_line(looked));
         }
     }
     ahead
