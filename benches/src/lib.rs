@@ -197,7 +197,7 @@ impl Cluster {
         for entry in entries(SERVICE_COUNT) {
             names.insert(&entry);
         }
-        let plan = plan(&corefile.text());
+        let plan = plan(corefile, &Metrics::new(Build::default(), 1));
         let cluster = names.publish(1);
         let mut sources = Sources::new(0);
         for (slot, source) in sources.tables.iter_mut().zip(&plan.tables) {
@@ -337,15 +337,15 @@ fn stock(lines: &str) -> String {
     )
 }
 
-fn plan(text: &str) -> Plan {
+/// The plan of a Corefile. `metrics`: where its queries are counted.
+#[must_use]
+pub fn plan(corefile: Corefile, metrics: &Metrics) -> Plan {
     let surroundings = Surroundings::empty();
-    let config = config::parse("Corefile", text, &surroundings).expect("no mistakes");
-    let build = Build::default();
-    let metrics = Metrics::new(build, 1);
+    let config = config::parse("Corefile", &corefile.text(), &surroundings).expect("no mistakes");
     let before = Plan::default();
-    let drafting = pin!(PlanDraft::new(&config, &before, &[], &metrics));
+    let drafting = pin!(PlanDraft::new(&config, &before, &[], metrics));
     match drafting.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(draft) => draft.expect("lines that can be put to work").into_plan(&metrics),
+        Poll::Ready(draft) => draft.expect("lines that can be put to work").into_plan(metrics),
         Poll::Pending => panic!("a line waits for a file or a host"),
     }
 }
