@@ -159,6 +159,28 @@ fn each_message_of_a_read_gets_its_own_response() {
     }
 }
 
+/// Together they have more responses than the buffer that they share has room for.
+#[test]
+fn connections_that_are_ready_together_get_all_their_responses() {
+    const COUNT: u16 = 40;
+    let big = |id| frame(&query_with_id("big2.default.svc.cluster.local", 1, id));
+    let queries: Vec<u8> = (0..COUNT).flat_map(big).collect();
+    for backend in BACKENDS {
+        let rig = Rig::start(backend);
+        let mut streams: Vec<TcpStream> = (0..32).map(|_| rig.tcp()).collect();
+        for _ in 0..5 {
+            streams.iter_mut().for_each(|stream| stream.write_all(&queries).unwrap());
+            for stream in &mut streams {
+                for id in 0..COUNT {
+                    let answer = read_frame(stream).expect("an answer for each");
+                    assert_eq!((id_of(&answer), answer[7]), (id, 95), "in order, and whole");
+                }
+            }
+        }
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
 #[test]
 fn a_connection_ends_after_as_many_queries_as_it_may_send() {
     for backend in BACKENDS {
