@@ -35,11 +35,14 @@ impl Output {
 
     /// Makes the first `len` bytes of the room a part. `None`: there are none.
     pub(super) fn take(&mut self, len: usize) -> Option<OutputPart> {
+        if len == 0 {
+            return None;
+        }
         let start = self.len;
         self.len += len;
         debug_assert!(self.len <= self.bytes.len());
-        self.part_count += usize::from(len > 0);
-        (len > 0).then(|| OutputPart(start..self.len))
+        self.part_count += 1;
+        Some(OutputPart(start..self.len))
     }
 
     pub(super) fn bytes(&self, part: &OutputPart) -> &[u8] {
