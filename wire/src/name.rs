@@ -99,7 +99,8 @@ impl Name {
     #[inline(always)]
     pub fn presume(&mut self, bytes: &[u8]) -> Option<usize> {
         let (whole, rest) = bytes.as_chunks::<BLOCK_LEN>();
-        for (index, block) in whole.iter().take(BLOCK_COUNT).enumerate() {
+        for index in 0..BLOCK_COUNT {
+            let Some(block) = whole.get(index) else { break };
             if let Some(len) = self.take_block(index, block) {
                 return Some(len);
             }

@@ -197,20 +197,26 @@ impl Table {
     #[must_use]
     #[inline]
     pub fn slot_line(&self, hash: NameHash) -> &[u8] {
-        let Some(segment) = self.segment(hash.0) else { return &[] };
-        let (slot, _) = slot_and_tag(hash.0, segment.slot_mask);
-        segment.bytes.get(slot * SLOT_LEN..).unwrap_or_default()
+        self.slot(hash).map_or(&[], |slot| slot)
     }
 
     /// The memory that a look-up of this hash reads next: most likely the name's entry.
     #[must_use]
     #[inline]
     pub fn entry_line(&self, hash: NameHash) -> &[u8] {
-        let offset = self.slot_line(hash).first_chunk::<SLOT_LEN>().map_or(0, slot_offset);
+        let offset = self.slot(hash).map_or(0, slot_offset);
         match self.segment(hash.0) {
             Some(segment) if offset != 0 => segment.bytes.get(offset..).unwrap_or_default(),
             _ => &[],
         }
+    }
+
+    /// Where the chain of a hash begins.
+    #[inline(always)]
+    fn slot(&self, hash: NameHash) -> Option<&[u8; SLOT_LEN]> {
+        let segment = self.segment(hash.0)?;
+        let (slot, _) = slot_and_tag(hash.0, segment.slot_mask);
+        segment.bytes.as_chunks().0.get(slot)
     }
 
     /// The entry stored under exactly this name. `hash` is the name's. If `Name::presume` has read
