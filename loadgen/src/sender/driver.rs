@@ -250,11 +250,14 @@ impl<'w> Driver<'w> {
         is_time_over || self.gave_up || self.share.stop.load(Ordering::Relaxed)
     }
 
+    /// Some query is still to be sent, now or later.
+    pub(super) fn may_send(&self, now_ns: u64) -> bool {
+        !self.is_sending_over(now_ns) || (self.waiting() > 0 && !self.is_abandoned(now_ns))
+    }
+
     /// Nothing more is sent and no response expected.
     pub(super) fn is_finished(&self, now_ns: u64) -> bool {
-        self.outstanding == 0
-            && self.is_sending_over(now_ns)
-            && (self.waiting() == 0 || self.is_abandoned(now_ns))
+        self.outstanding == 0 && !self.may_send(now_ns)
     }
 
     pub(super) fn is_sweep_due(&mut self, now_ns: u64) -> bool {

@@ -5,6 +5,9 @@
 //! with another, so that system calls are paid once per batch. Invariant: the unread bytes of a
 //! connection begin with a frame's length.
 
+#[cfg(test)]
+mod reconnect;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
@@ -54,6 +57,7 @@ struct Connection {
     unwritten: std::ops::Range<usize>,
     /// Queries sent since the connection was opened.
     sent_count: u64,
+    /// While the connection is down, when it is opened again; 0: at once.
     retry_ns: u64,
 }
 
@@ -105,17 +109,28 @@ impl Tcp {
         &self.epoll
     }
 
-    /// How much of `timeout_ns` to sleep: less while there is something to write.
+    /// How much of `timeout_ns` to sleep: less while there is something to write, and nothing if a
+    /// connection can be replaced now.
     pub(crate) fn patience_ns(&self, timeout_ns: u64) -> u64 {
-        let is_blocked = self.connections.iter().any(|connection| !connection.unwritten.is_empty());
-        if is_blocked { timeout_ns.min(BLOCKED_NS) } else { timeout_ns }
+        let is_any = |is: fn(&Connection) -> bool| self.connections.iter().any(is);
+        if is_any(|connection| connection.stream.is_none() && connection.retry_ns == 0) {
+            0
+        } else if is_any(|connection| !connection.unwritten.is_empty()) {
+            timeout_ns.min(BLOCKED_NS)
+        } else {
+            timeout_ns
+        }
     }
 
     /// Opens the connection at `index` if it is down and its retry time has come.
     fn connect(&mut self, driver: &mut Driver<'_>, index: usize, now_ns: u64) {
         let connection = &mut self.connections[index];
+        let token = epoll::EventData::new_u64(index as u64);
         if connection.stream.is_some() {
-            return connection.check_handshake(driver, now_ns);
+            if !connection.is_open {
+                connection.check_handshake(driver, &self.epoll, token, now_ns);
+            }
+            return;
         }
         if now_ns < connection.retry_ns {
             return;
@@ -123,16 +138,19 @@ impl Tcp {
         connection.incoming_len = 0;
         connection.unwritten = 0..0;
         connection.sent_count = 0;
-        let made = open(&self.options, index).and_then(|stream| {
-            let token = epoll::EventData::new_u64(index as u64);
-            epoll::add(&self.epoll, &stream, token, epoll::EventFlags::IN)?;
-            Ok(stream)
+        let opened = open(&self.options, index).and_then(|stream| {
+            let is_open = stream.peer_addr().is_ok();
+            // The end of a handshake makes a connection writable, and the loop must not sleep
+            // through it.
+            let wake = if is_open { epoll::EventFlags::IN } else { epoll::EventFlags::OUT };
+            epoll::add(&self.epoll, &stream, token, wake)?;
+            Ok((stream, is_open))
         });
-        match made {
-            Ok(stream) => {
+        match opened {
+            Ok((stream, is_open)) => {
                 connection.stream = Some(stream);
-                connection.is_open = false;
-                connection.check_handshake(driver, now_ns);
+                connection.is_open = is_open;
+                driver.counts(Transport::Tcp).connects += u64::from(is_open);
             }
             Err(error) => {
                 count_error(driver, &error);
@@ -144,15 +162,14 @@ impl Tcp {
 
 /// Opens a connection, which may still be in its handshake.
 fn open(options: &TcpOptions, index: usize) -> io::Result<TcpStream> {
-    let socket =
-        Socket::new(Domain::for_address(options.server), Type::STREAM, Some(Protocol::TCP))?;
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(options.server), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(local) = options.local {
         // Allows consecutive runs from the same ports.
         socket.set_reuse_address(true)?;
         socket.bind(&nth_local(local, index).into())?;
     }
-    socket.set_nonblocking(true)?;
     match socket.connect(&options.server.into()) {
         Err(error)
             if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
@@ -178,9 +195,13 @@ impl Carrier for Tcp {
         let mut sent = 0;
         let (first, count) = (self.next, self.connections.len());
         for index in (first..count).chain(0..first) {
-            self.connect(driver, index, now_ns);
             let outstanding_max = self.outstanding_max;
             let reconnect_after = self.options.reconnect_after;
+            if self.connections[index].is_used_up(reconnect_after) && driver.may_send(now_ns) {
+                // Its replacement sends in this same pass.
+                self.connections[index].stream = None;
+            }
+            self.connect(driver, index, now_ns);
             let connection = &mut self.connections[index];
             let room = u64::from(outstanding_max.saturating_sub(connection.flight.outstanding()))
                 .min(reconnect_after - connection.sent_count);
@@ -190,9 +211,6 @@ impl Carrier for Tcp {
             }
             sent += filled;
             connection.write(driver, now_ns);
-            if connection.sent_count == reconnect_after && connection.flight.outstanding() == 0 {
-                connection.stream = None;
-            }
         }
         self.burst.adapt(sent, count);
         if !self.has_connected {
@@ -213,7 +231,11 @@ impl Carrier for Tcp {
         let mut received = 0;
         for event in ready {
             let index = event.data.u64() as usize;
-            received += self.connections[index].receive(driver);
+            let connection = &mut self.connections[index];
+            // The next `send` finishes a handshake.
+            if connection.is_open {
+                received += connection.receive(driver);
+            }
         }
         received
     }
@@ -236,17 +258,35 @@ impl Carrier for Tcp {
 }
 
 impl Connection {
-    fn check_handshake(&mut self, driver: &mut Driver<'_>, now_ns: u64) {
+    /// It has sent all that it may, and nothing is expected any more.
+    fn is_used_up(&self, reconnect_after: u64) -> bool {
+        self.sent_count == reconnect_after && self.flight.outstanding() == 0
+    }
+
+    fn check_handshake(
+        &mut self,
+        driver: &mut Driver<'_>,
+        epoll: &OwnedFd,
+        token: epoll::EventData,
+        now_ns: u64,
+    ) {
         let Some(stream) = &self.stream else { return };
-        if self.is_open {
-            return;
-        }
-        if stream.peer_addr().is_ok() {
-            self.is_open = true;
-            driver.counts(Transport::Tcp).connects += 1;
-        } else if let Ok(Some(error)) = stream.take_error() {
-            count_error(driver, &error);
-            self.lose(driver, now_ns);
+        let opened = match stream.peer_addr() {
+            Ok(_) => epoll::modify(epoll, stream, token, epoll::EventFlags::IN).map_err(Into::into),
+            Err(_) => match stream.take_error() {
+                Ok(None) => return,
+                Ok(Some(error)) | Err(error) => Err(error),
+            },
+        };
+        match opened {
+            Ok(()) => {
+                self.is_open = true;
+                driver.counts(Transport::Tcp).connects += 1;
+            }
+            Err(error) => {
+                count_error(driver, &error);
+                self.lose(driver, now_ns);
+            }
         }
     }
 
@@ -347,9 +387,9 @@ impl Connection {
         if self.flight.outstanding() > 0 {
             driver.counts(Transport::Tcp).connections_lost += 1;
             driver.expire(Transport::Tcp, &mut self.flight, u64::MAX);
-        } else if self.is_open {
+        } else if self.sent_count > 0 {
             // A server may close an idle connection at any time (RFC 7766, section 6.2.3).
-            self.retry_ns = now_ns;
+            self.retry_ns = 0;
         }
     }
 }
