@@ -216,11 +216,7 @@ impl RunFlags {
         if self.local.is_none() && self.local_port.is_none() {
             return Ok(None);
         }
-        let any = match server {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let address = self.local.unwrap_or(any);
+        let address = self.local.unwrap_or(any_address(server));
         range(address.is_ipv4() == server.is_ipv4(), "-a", "an address of the server's family")?;
         let port = self.local_port.unwrap_or(0);
         let last = usize::from(port) + clients - 1;
@@ -230,6 +226,14 @@ impl RunFlags {
             "low enough to leave a port for each socket (-c)",
         )?;
         Ok(Some(SocketAddr::new(address, port)))
+    }
+}
+
+/// Any local address of the server's family.
+pub(crate) fn any_address(server: SocketAddr) -> IpAddr {
+    match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! started (tests/no_alloc.rs).
 
 mod driver;
+mod local_ports;
 pub(crate) mod mixed;
 pub mod tcp;
 pub mod udp;

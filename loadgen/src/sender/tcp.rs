@@ -16,8 +16,10 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::local_ports::LocalPorts;
 use super::{BATCH, Burst, Carrier, Driver, SLOT_COUNT, nth_local, timespec};
 use crate::flight::Flight;
+use crate::plan::any_address;
 use crate::transport::Transport;
 use crate::workload::MESSAGE_LEN_MAX;
 
@@ -33,7 +35,7 @@ const BLOCKED_NS: u64 = 100_000;
 #[derive(Clone, Debug)]
 pub struct TcpOptions {
     pub server: SocketAddr,
-    /// Local address of the first connection.
+    /// Local address of the first connection. Without a port if connections are replaced.
     pub local: Option<SocketAddr>,
     /// Valid: at least 1.
     pub connection_count: usize,
@@ -70,6 +72,8 @@ pub struct Tcp {
     next: usize,
     burst: Burst,
     epoll: OwnedFd,
+    /// `None`: the kernel chooses, or the options.
+    ports: Option<LocalPorts>,
     /// Some connection has succeeded, so the server is reachable.
     has_connected: bool,
 }
@@ -93,6 +97,7 @@ impl Tcp {
         };
         let connections = (0..options.connection_count).map(|_| connection()).collect();
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let ports = (options.reconnect_after < u64::MAX).then(LocalPorts::of_kernel);
         Ok(Self {
             options,
             connections,
@@ -100,6 +105,7 @@ impl Tcp {
             next: 0,
             burst: Burst::new(),
             epoll,
+            ports,
             has_connected: false,
         })
     }
@@ -138,7 +144,15 @@ impl Tcp {
         connection.incoming_len = 0;
         connection.unwritten = 0..0;
         connection.sent_count = 0;
-        let opened = open(&self.options, index).and_then(|stream| {
+        let server = self.options.server;
+        let opened = match (&self.ports, self.options.local) {
+            (Some(ports), local) => {
+                let address = local.map_or(any_address(server), |local| local.ip());
+                ports.open(|port| open(server, Some(SocketAddr::new(address, port))))
+            }
+            (None, local) => open(server, local.map(|local| nth_local(local, index))),
+        };
+        let opened = opened.and_then(|stream| {
             let is_open = stream.peer_addr().is_ok();
             // The end of a handshake makes a connection writable, and the loop must not sleep
             // through it.
@@ -160,17 +174,17 @@ impl Tcp {
     }
 }
 
-/// Opens a connection, which may still be in its handshake.
-fn open(options: &TcpOptions, index: usize) -> io::Result<TcpStream> {
+/// Opens a connection, which may still be in its handshake. `local`: where from.
+fn open(server: SocketAddr, local: Option<SocketAddr>) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking();
-    let socket = Socket::new(Domain::for_address(options.server), kind, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(server), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(local) = options.local {
-        // Allows consecutive runs from the same ports.
+    if let Some(local) = local {
+        // Allows a port again while its last connection is in TIME_WAIT.
         socket.set_reuse_address(true)?;
-        socket.bind(&nth_local(local, index).into())?;
+        socket.bind(&local.into())?;
     }
-    match socket.connect(&options.server.into()) {
+    match socket.connect(&server.into()) {
         Err(error)
             if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
         {
