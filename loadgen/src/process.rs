@@ -2,15 +2,19 @@
 
 use std::fmt;
 
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::schedule::NANOS_PER_SEC;
 
 /// CPU time of the calling thread, in nanoseconds.
 pub fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * NANOS_PER_SEC + time.tv_nsec as u64
+    nanoseconds(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has it"))
+}
+
+fn nanoseconds(time: TimeSpec) -> u64 {
+    time.tv_sec() as u64 * NANOS_PER_SEC + time.tv_nsec() as u64
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +36,8 @@ pub fn process_cpu_ns(pid: u32) -> Result<u64, NoSuchProcess> {
     let fail = |_| NoSuchProcess { pid };
     // The kernel takes 0 for the caller.
     let pid = i32::try_from(pid).ok().filter(|&pid| pid > 0).ok_or(NoSuchProcess { pid })?;
-    let clock = nix::time::clock_getcpuclockid(Pid::from_raw(pid)).map_err(fail)?;
-    let time = nix::time::clock_gettime(clock).map_err(fail)?;
-    Ok(time.tv_sec() as u64 * NANOS_PER_SEC + time.tv_nsec() as u64)
+    let clock = clock_getcpuclockid(Pid::from_raw(pid)).map_err(fail)?;
+    clock_gettime(clock).map_err(fail).map(nanoseconds)
 }
 
 #[cfg(test)]
