@@ -102,6 +102,10 @@ fn sum<'h>(histograms: impl IntoIterator<Item = &'h Histogram<u64>>) -> Histogra
 
 /// Adds one second's 32-bit histogram to a 64-bit sum; `Histogram::add` does not mix the two.
 fn add(sum: &mut Histogram<u64>, one: &Histogram<u32>) {
+    if one.is_empty() {
+        // Most are, and the iterator would look at all of their counts.
+        return;
+    }
     for value in one.iter_recorded() {
         sum.saturating_record_n(value.value_iterated_to(), u64::from(value.count_at_value()));
     }

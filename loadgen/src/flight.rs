@@ -66,6 +66,7 @@ impl Flight {
     }
 
     /// Records a query as sent and returns its id; `None` if `outstanding_max` are in flight.
+    #[inline]
     pub fn reserve(&mut self, query: u32, intended_ns: u64) -> Option<u16> {
         if self.outstanding >= self.outstanding_max() {
             return None;

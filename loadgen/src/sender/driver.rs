@@ -99,6 +99,7 @@ impl<'w> Driver<'w> {
     }
 
     /// The next query that may be sent over this transport at `now_ns`, if any.
+    #[inline]
     pub(crate) fn take_due(&mut self, transport: Transport, now_ns: u64) -> Option<Due> {
         if self.deal.is_some() { self.take_dealt(transport, now_ns) } else { self.take_any(now_ns) }
     }
@@ -129,9 +130,14 @@ impl<'w> Driver<'w> {
         self.deal.as_ref().map_or(0, |deal| deal.count() as u32)
     }
 
+    /// No query may be sent before a response has come.
+    pub(super) fn is_full(&self) -> bool {
+        self.outstanding + self.waiting() >= self.share.outstanding_max
+    }
+
+    #[inline]
     fn take_any(&mut self, now_ns: u64) -> Option<Due> {
-        let is_full = self.outstanding + self.waiting() >= self.share.outstanding_max;
-        if is_full || self.is_sending_over(now_ns) {
+        if self.is_full() || self.is_sending_over(now_ns) {
             return None;
         }
         let intended_ns = match &mut self.share.pace {
@@ -148,6 +154,7 @@ impl<'w> Driver<'w> {
     }
 
     /// Counts a message that was sent.
+    #[inline]
     pub(crate) fn count_sent(&mut self, transport: Transport, due: Due, sent_ns: u64, len: usize) {
         let interval = &mut *self.recorder.current;
         let counts = &mut interval.by_transport[transport.index()].counts;

@@ -166,9 +166,10 @@ pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
             let deadline_ns = now_ns.saturating_sub(driver.share.timeout_ns);
             carrier.expire(&mut driver, deadline_ns);
         }
-        let moved = carrier.send(&mut driver, now_ns) + carrier.receive(&mut driver);
+        let sent = carrier.send(&mut driver, now_ns);
+        let received = carrier.receive(&mut driver);
         let is_finished = driver.is_finished(now_ns);
-        if moved > 0 {
+        if sent + received > 0 {
             // Includes the round of the last response, which may be the only one.
             let after_ns = driver.share.clock.now_ns();
             driver.recorder.current.busy_ns += after_ns - now_ns;
@@ -178,7 +179,7 @@ pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
         if is_finished {
             break;
         }
-        if moved == 0 {
+        if received == 0 && (sent == 0 || driver.is_full()) {
             let timeout_ns = driver.idle_ns(now_ns);
             if timeout_ns > 0 {
                 carrier.wait(timeout_ns);

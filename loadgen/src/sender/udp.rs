@@ -1,4 +1,4 @@
-//! UDP: connected sockets, 64 messages per system call.
+//! UDP: connected sockets, up to 64 messages per system call.
 //!
 //! `sendmmsg` and `recvmmsg` come from nix, with headers that are allocated once. io_uring would
 //! need unsafe code, and at saturation was measured 4 to 8 % slower than these calls with the echo
@@ -7,29 +7,26 @@
 //! Sockets are connected, so the kernel demultiplexes responses by address and port, and a response
 //! is matched within its own socket.
 
-use std::cmp::Reverse;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::net::{SocketAddr, UdpSocket};
-use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+mod incoming;
+mod outgoing;
 
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
-use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, epoll, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{BATCH, Burst, Carrier, Driver, Due, SLOT_COUNT, nth_local, timespec};
+use super::{BATCH, Burst, Carrier, Driver, SLOT_COUNT, nth_local, timespec};
 use crate::drops;
 use crate::flight::Flight;
 use crate::transport::Transport;
-use crate::workload::MESSAGE_LEN_MAX;
+use incoming::{Drained, Incoming};
+use outgoing::Outgoing;
 
-/// Room for a response: more than `UDP_PAYLOAD_SIZE`, and an odd number of cache lines, so that the
-/// first bytes of a batch do not all fall into one cache set.
-const RESPONSE_LEN_MAX: usize = 4096 + 64;
-/// Consecutive errors after which the rest of a batch is dropped.
-const ERROR_COUNT_MAX: usize = 4;
+/// Reported once per arrival.
+const READABLE: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
 
 /// Where to send, from where, and how much the kernel may buffer.
 #[derive(Clone, Debug)]
@@ -57,13 +54,16 @@ pub struct UdpSockets {
     flows: Vec<Flow>,
     /// Per socket.
     outstanding_max: u32,
-    /// Tells which sockets are readable, if there are several.
+    /// Tells which sockets became readable, if there are several: once per arrival, so each is read
+    /// until nothing is left.
     epoll: OwnedFd,
     is_segmenting: bool,
 }
 
 pub struct Udp {
     sockets: UdpSockets,
+    /// Sockets that became readable and were not read yet.
+    ready: Vec<epoll::Event>,
     /// The socket that sends next.
     next_flow: usize,
     burst: Burst,
@@ -75,12 +75,31 @@ impl Udp {
     /// Headers hold pointers into this thread's buffers, so the thread creates them itself.
     pub fn new(sockets: UdpSockets) -> Self {
         let outgoing = Outgoing::new(sockets.is_segmenting);
-        Self { sockets, next_flow: 0, burst: Burst::new(), outgoing, incoming: Incoming::new() }
+        Self {
+            sockets,
+            ready: Vec::with_capacity(BATCH),
+            next_flow: 0,
+            burst: Burst::new(),
+            outgoing,
+            incoming: Incoming::new(),
+        }
     }
 
     /// Readable if any of the sockets is.
     pub(crate) fn epoll(&self) -> &OwnedFd {
         &self.sockets.epoll
+    }
+
+    /// Finds sockets that became readable, and waits for one if there is none.
+    fn find_ready(&mut self, timeout_ns: u64) {
+        let (epoll, timeout) = (&self.sockets.epoll, timespec(timeout_ns));
+        let found = epoll::wait(epoll, spare_capacity(&mut self.ready), Some(&timeout));
+        if found == Err(rustix::io::Errno::NOSYS) {
+            // Before Linux 5.11, only poll has timeouts of nanoseconds. An epoll instance can
+            // itself be polled.
+            let _ = poll(&mut [PollFd::new(epoll, PollFlags::IN)], Some(&timeout));
+        }
+        // Another error (a signal) only shortens the wait.
     }
 }
 
@@ -93,12 +112,7 @@ impl UdpSockets {
         let mut flows = Vec::with_capacity(options.socket_count);
         for index in 0..options.socket_count {
             let socket = open_socket(options, index)?;
-            epoll::add(
-                &epoll,
-                &socket,
-                epoll::EventData::new_u64(index as u64),
-                epoll::EventFlags::IN,
-            )?;
+            epoll::add(&epoll, &socket, epoll::EventData::new_u64(index as u64), READABLE)?;
             flows
                 .push(Flow { socket, flight: Flight::new(outstanding_max as usize, capacity_max) });
         }
@@ -141,18 +155,23 @@ impl Carrier for Udp {
 
     fn receive(&mut self, driver: &mut Driver<'_>) -> usize {
         if let [only] = self.sockets.flows.as_mut_slice() {
-            return self.incoming.receive(driver, only);
+            return self.incoming.receive(driver, only).unwrap_or(0);
         }
-        let mut events = [MaybeUninit::uninit(); BATCH];
-        let Ok((ready, _)) =
-            epoll::wait(&self.sockets.epoll, &mut events, Some(&Timespec::default()))
-        else {
-            return 0;
-        };
+        if self.ready.is_empty() {
+            self.find_ready(0);
+        }
         let mut received = 0;
-        for event in ready {
-            let index = event.data.u64() as usize;
-            received += self.incoming.receive(driver, &mut self.sockets.flows[index]);
+        for event in self.ready.drain(..) {
+            let token = event.data;
+            let flow = &mut self.sockets.flows[token.u64() as usize];
+            received += match self.incoming.drain(driver, flow) {
+                Drained::All(count) => count,
+                Drained::Some(count) => {
+                    // Reports the socket again if it is still readable.
+                    let _ = epoll::modify(&self.sockets.epoll, &flow.socket, token, READABLE);
+                    count
+                }
+            };
         }
         received
     }
@@ -170,223 +189,12 @@ impl Carrier for Udp {
     }
 
     fn wait(&mut self, timeout_ns: u64) {
-        let timeout = timespec(timeout_ns);
-        // An epoll instance can itself be polled, and poll has nanosecond timeouts. An error (a
-        // signal) only shortens the wait.
-        let _ = match self.sockets.flows.as_slice() {
-            [only] => poll(&mut [PollFd::new(&only.socket, PollFlags::IN)], Some(&timeout)),
-            _ => poll(&mut [PollFd::new(&self.sockets.epoll, PollFlags::IN)], Some(&timeout)),
-        };
-    }
-}
-
-/// A batch to send.
-struct Outgoing {
-    headers: MultiHeaders<()>,
-    /// One message with a control message that holds the segment length.
-    run_headers: MultiHeaders<()>,
-    /// Send messages of one length as one buffer, which the kernel cuts.
-    is_segmenting: bool,
-    /// The first `count` are the batch, in sending order.
-    queries: [Outbound; BATCH],
-    count: usize,
-    /// The messages back to back, in that order.
-    bytes: Box<[u8]>,
-}
-
-#[derive(Clone, Copy)]
-struct Outbound {
-    due: Due,
-    id: u16,
-    len: u16,
-    /// Position in `Outgoing::bytes`.
-    start: u32,
-}
-
-impl Outbound {
-    fn range(&self) -> Range<usize> {
-        self.start as usize..self.start as usize + usize::from(self.len)
-    }
-}
-
-impl Outgoing {
-    fn new(is_segmenting: bool) -> Self {
-        let none = Outbound { due: Due { query: 0, intended_ns: 0 }, id: 0, len: 0, start: 0 };
-        Self {
-            headers: MultiHeaders::preallocate(BATCH, None),
-            run_headers: MultiHeaders::preallocate(1, Some(nix::cmsg_space!(u16))),
-            is_segmenting,
-            queries: [none; BATCH],
-            count: 0,
-            bytes: vec![0; BATCH * MESSAGE_LEN_MAX].into(),
+        if let [only] = self.sockets.flows.as_slice() {
+            // An error (a signal) only shortens the wait.
+            let _ =
+                poll(&mut [PollFd::new(&only.socket, PollFlags::IN)], Some(&timespec(timeout_ns)));
+        } else {
+            self.find_ready(timeout_ns);
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Writes the queries that are due, at most `count_max`.
-    fn fill(
-        &mut self,
-        driver: &mut Driver<'_>,
-        flight: &mut Flight,
-        count_max: usize,
-        now_ns: u64,
-    ) {
-        let workload = driver.workload();
-        self.count = 0;
-        for query in self.queries.iter_mut().take(count_max) {
-            let Some(due) = driver.take_due(Transport::Udp, now_ns) else { break };
-            let id = flight.reserve(due.query, due.intended_ns).expect("the caller has seen room");
-            driver.outstanding += 1;
-            let len = workload.message(due.query).bytes.len() as u16;
-            *query = Outbound { due, id, len, start: 0 };
-            self.count += 1;
-        }
-        let batch = &mut self.queries[..self.count];
-        if self.is_segmenting {
-            // Messages of a batch leave at the same time, so their order does not matter. Longest
-            // first: see `run_count`.
-            batch.sort_unstable_by_key(|query| Reverse(query.len));
-        }
-        let mut start = 0;
-        for query in batch {
-            query.start = start as u32;
-            let message = &mut self.bytes[query.range()];
-            message.copy_from_slice(workload.message(query.due.query).bytes);
-            message[..2].copy_from_slice(&query.id.to_be_bytes());
-            start += message.len();
-        }
-    }
-
-    /// Sends the batch. Blocks if the socket's buffer is full, which shows as late sends.
-    fn send(&mut self, driver: &mut Driver<'_>, flow: &mut Flow, now_ns: u64) -> usize {
-        let mut done = 0;
-        let mut errors = 0;
-        while done < self.count {
-            let socket = flow.socket.as_raw_fd();
-            let result = match self.run_count(done) {
-                1 => self.send_singly(done, socket),
-                count => self.send_run(done, count, socket),
-            };
-            match result {
-                Ok(sent) => {
-                    for query in &self.queries[done..done + sent] {
-                        driver.count_sent(Transport::Udp, query.due, now_ns, query.len.into());
-                    }
-                    done += sent;
-                }
-                Err(Errno::EINTR) => {}
-                // This kernel or network device cannot cut: send each message by itself from now
-                // on.
-                Err(Errno::EIO | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT)
-                    if self.is_segmenting =>
-                {
-                    self.is_segmenting = false;
-                }
-                // An ICMP message about an earlier query, reported and cleared by this call:
-                // nothing was sent.
-                Err(error) => {
-                    let counts = driver.counts(Transport::Udp);
-                    match error {
-                        Errno::ECONNREFUSED => counts.refused += 1,
-                        _ => counts.send_errors += 1,
-                    }
-                    errors += 1;
-                    if errors == ERROR_COUNT_MAX {
-                        break;
-                    }
-                }
-            }
-        }
-        for query in &self.queries[done..self.count] {
-            flow.flight.cancel(query.id);
-            driver.outstanding -= 1;
-        }
-        done
-    }
-
-    /// How many messages from `first` on can be sent as one: those of equal length, and a shorter
-    /// one as the last.
-    fn run_count(&self, first: usize) -> usize {
-        if !self.is_segmenting {
-            return 1;
-        }
-        let batch = &self.queries[first..self.count];
-        let equal = batch.iter().take_while(|query| query.len == batch[0].len).count();
-        batch.len().min(equal + 1)
-    }
-
-    /// Sends `count` messages as one buffer, which the kernel cuts (UDP_SEGMENT).
-    fn send_run(&mut self, first: usize, count: usize, socket: i32) -> nix::Result<usize> {
-        let run = &self.queries[first..first + count];
-        let bytes = &self.bytes[run[0].range().start..run[count - 1].range().end];
-        let control = [ControlMessage::UdpGsoSegments(&run[0].len)];
-        let slices = [[IoSlice::new(bytes)]];
-        sendmmsg(socket, &mut self.run_headers, &slices, [None], control, MsgFlags::empty())?;
-        Ok(count)
-    }
-
-    /// Sends the messages from `first` on, each by itself.
-    fn send_singly(&mut self, first: usize, socket: i32) -> nix::Result<usize> {
-        let batch = &self.queries[first..self.count];
-        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
-            [IoSlice::new(batch.get(at).map_or(&[], |query| &self.bytes[query.range()]))]
-        });
-        let flags = MsgFlags::empty();
-        let slices = &slices[..batch.len()];
-        let sent = sendmmsg(socket, &mut self.headers, slices, [None; BATCH], [], flags)?;
-        Ok(sent.count())
-    }
-}
-
-/// A received batch.
-struct Incoming {
-    headers: MultiHeaders<()>,
-    bytes: Box<[u8]>,
-}
-
-impl Incoming {
-    fn new() -> Self {
-        Self {
-            headers: MultiHeaders::preallocate(BATCH, None),
-            bytes: vec![0; BATCH * RESPONSE_LEN_MAX].into(),
-        }
-    }
-
-    fn receive(&mut self, driver: &mut Driver<'_>, flow: &mut Flow) -> usize {
-        let mut len = [0usize; BATCH];
-        let count = match self.receive_batch(flow.socket.as_raw_fd(), &mut len) {
-            Ok(count) => count,
-            Err(Errno::ECONNREFUSED) => {
-                driver.counts(Transport::Udp).refused += 1;
-                0
-            }
-            Err(_) => 0,
-        };
-        if count == 0 {
-            return 0;
-        }
-        let now_ns = driver.now_ns();
-        for (packet, len) in self.bytes.chunks_exact(RESPONSE_LEN_MAX).zip(&len[..count]) {
-            driver.take_response(Transport::Udp, &mut flow.flight, &packet[..*len], now_ns);
-        }
-        count
-    }
-
-    /// Receives without waiting; fills `len`.
-    fn receive_batch(&mut self, socket: i32, len: &mut [usize; BATCH]) -> nix::Result<usize> {
-        let mut chunks = self.bytes.chunks_exact_mut(RESPONSE_LEN_MAX);
-        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-            std::array::from_fn(|_| [IoSliceMut::new(chunks.next().expect("a chunk for each"))]);
-        let received =
-            recvmmsg(socket, &mut self.headers, &mut slices, MsgFlags::MSG_DONTWAIT, None)?;
-        let mut count = 0;
-        for (len, message) in len.iter_mut().zip(received) {
-            *len = message.bytes;
-            count += 1;
-        }
-        Ok(count)
     }
 }

@@ -90,6 +90,7 @@ impl Workload {
         self.entries.is_empty()
     }
 
+    #[inline]
     pub fn message(&self, index: u32) -> Message<'_> {
         let Entry { offset, len, question_len, .. } = self.entries[index as usize];
         let offset = offset as usize;

@@ -158,6 +158,19 @@ fn invalid_responses_are_counted_by_kind() {
 }
 
 #[test]
+fn every_socket_is_read_until_nothing_is_left() {
+    // With a repeated response before each, a socket holds more than it expects.
+    for twist in [Twist::None, Twist::RepeatLast] {
+        for flags in ["-q 8", "-q 64", "-q 640"] {
+            let server = Server::udp("127.0.0.1:0", Behaviour { twist, ..Behaviour::default() });
+            let summary = measure(&server, &format!("-c 8 {flags} --count 20000 -t 5"));
+            let got = (summary.counts.answered_total(), summary.counts.timed_out);
+            assert_eq!(got, (20_000, 0), "{twist:?} {flags}: {:?}", summary.counts);
+        }
+    }
+}
+
+#[test]
 fn responses_after_the_timeout_count_as_late() {
     let server = Server::udp(
         "127.0.0.1:0",
