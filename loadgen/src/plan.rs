@@ -216,7 +216,7 @@ impl RunFlags {
         if self.local.is_none() && self.local_port.is_none() {
             return Ok(None);
         }
-        let address = self.local.unwrap_or(any_address(server));
+        let address = self.local.unwrap_or_else(|| any_address(server));
         range(address.is_ipv4() == server.is_ipv4(), "-a", "an address of the server's family")?;
         let port = self.local_port.unwrap_or(0);
         let last = usize::from(port) + clients - 1;

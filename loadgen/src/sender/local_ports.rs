@@ -1,8 +1,8 @@
 //! Local ports for connections that are replaced all the time: each takes the next one in turn.
 //!
 //! The kernel's own choice walks through every second port first. Once all of those are held by
-//! connections that have just ended (TIME_WAIT), each walk takes milliseconds. The next port in turn
-//! is the one that was left longest ago. Invariant: no two threads get the same port until all
+//! connections that have just ended (TIME_WAIT), each walk takes milliseconds. The next port in
+//! turn is the one that was left longest ago. Invariant: no two threads get the same port until all
 //! others were tried.
 
 use std::fs;

@@ -147,7 +147,7 @@ impl Tcp {
         let server = self.options.server;
         let opened = match (&self.ports, self.options.local) {
             (Some(ports), local) => {
-                let address = local.map_or(any_address(server), |local| local.ip());
+                let address = local.map_or_else(|| any_address(server), |local| local.ip());
                 ports.open(|port| open(server, Some(SocketAddr::new(address, port))))
             }
             (None, local) => open(server, local.map(|local| nth_local(local, index))),

@@ -64,8 +64,8 @@ impl Incoming {
         let wanted = wanted(flow.flight.outstanding() as usize);
         // The slices are made anew for each call, so there are not many more than needed.
         let received = match wanted {
-            ..=2 => self.receive_batch::<2>(driver, flow, wanted),
-            ..=8 => self.receive_batch::<8>(driver, flow, wanted),
+            0..=2 => self.receive_batch::<2>(driver, flow, wanted),
+            3..=8 => self.receive_batch::<8>(driver, flow, wanted),
             _ => self.receive_batch::<BATCH>(driver, flow, wanted),
         };
         if received == Err(Errno::ECONNREFUSED) {

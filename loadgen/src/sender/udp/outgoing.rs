@@ -1,5 +1,5 @@
-//! A batch of queries to send from one socket: messages of one length leave as one buffer, which the
-//! kernel cuts (UDP_SEGMENT).
+//! A batch of queries to send from one socket: messages of one length leave as one buffer, which
+//! the kernel cuts (UDP_SEGMENT).
 //!
 //! Invariant: what could not be sent is taken back from the flight.
 
