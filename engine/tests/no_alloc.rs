@@ -68,6 +68,8 @@ fn kinds() -> Vec<Vec<u8>> {
         query("big.default.svc.cluster.local", 1),
         with_opt("web.default.svc.cluster.local", 1),
         with_opt("big2.default.svc.cluster.local", 1),
+        // A part of the addresses.
+        query("crowd.default.svc.cluster.local", 1),
         query("cluster.local", 6),
         query("web.default.svc.cluster.local", 255),
         // From the cache, after the first query for it.
@@ -119,6 +121,19 @@ fn in_class(class: u8, query: &[u8]) -> Vec<u8> {
     let mut packet = query.to_vec();
     *packet.last_mut().unwrap() = class;
     packet
+}
+
+/// A Service with more addresses than a message holds. Its two parts are equally long.
+fn insert_crowd(builder: &mut TableBuilder) {
+    let name = b"\x05crowd\x07default\x03svc\x07cluster\x05local\0";
+    let mut writer = EntryWriter::new();
+    writer.begin(name);
+    writer.answer(1);
+    for number in 0..5_000_u16 {
+        let [high, low] = number.to_be_bytes();
+        writer.record(Section::Answer, name, 1, 30, &[10, 2, high, low]);
+    }
+    builder.insert(writer.finish());
 }
 
 /// The external zone `out.example`.
@@ -335,6 +350,7 @@ fn main() {
             upstream.address
         );
         let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
+        insert_crowd(&mut rig.builder);
         let outside = external_table();
         let mut kinds = kinds();
         if steps == SMALL {
