@@ -6,6 +6,7 @@
 //! ```
 //! Both servers share the machine with the API server: compare the two columns, on a quiet machine.
 
+mod boot;
 mod changes;
 mod fake;
 mod outage;
@@ -88,7 +89,7 @@ enum Part {
     Load,
     /// Memory while and after the API server restarts
     Restart,
-    /// The API server is down for 10 s while the servers start
+    /// The API server is down for 10 s while the servers start, ringdns also with a snapshot
     Boot,
     /// Memory with many pods; the last of the real API server, because the pods remain
     Pods,
@@ -165,8 +166,8 @@ fn measure(cli: &Cli, scene: &mut Scene, part: Part) -> Vec<Row> {
         Part::Start => start::measure(scene, cli.rounds),
         Part::Changes => changes::measure_idle(scene, cli.changes),
         Part::Load => changes::measure_loaded(scene, cli.changes, cli.load, cli.change_rate),
-        Part::Restart => outage::measure_restart(scene, cli.rounds),
-        Part::Boot => outage::measure_boot(scene, cli.rounds),
+        Part::Restart => outage::measure(scene, cli.rounds),
+        Part::Boot => boot::measure(scene, cli.rounds),
         Part::Pods => pods::measure(scene, cli.pods, cli.rounds),
         Part::Fake => Vec::new(),
     }

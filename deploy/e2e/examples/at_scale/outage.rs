@@ -1,4 +1,4 @@
-//! The API server restarts, or is down while the servers start.
+//! The API server restarts.
 //!
 //! Both servers list everything again after a restart: objects change while they cannot see it, so
 //! the version that they would watch from is older than all that the new API server remembers, and
@@ -18,9 +18,6 @@ use crate::world::{ports, question, service};
 /// back off for up to 30 s.
 const RETURN_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long the API server is down while the servers start.
-const DOWN: Duration = Duration::from_secs(10);
-
 /// Memory around a restart, in KiB.
 #[derive(Clone, Copy, Debug)]
 struct Restart {
@@ -30,7 +27,7 @@ struct Restart {
     up_to_date: Duration,
 }
 
-pub(crate) fn measure_restart(scene: &mut Scene, rounds: usize) -> Vec<Row> {
+pub(crate) fn measure(scene: &mut Scene, rounds: usize) -> Vec<Row> {
     let mut restarts: [Vec<Restart>; 2] = [Vec::new(), Vec::new()];
     for round in 1..=rounds {
         for (kind, restart) in KINDS.into_iter().zip(restart(scene, round)) {
@@ -75,31 +72,10 @@ fn restart(scene: &mut Scene, round: usize) -> [Restart; 2] {
     })
 }
 
-/// Both servers start while the API server is down.
-pub(crate) fn measure_boot(scene: &mut Scene, rounds: usize) -> Vec<Row> {
-    let mut times: [Vec<Duration>; 2] = [Vec::new(), Vec::new()];
-    for round in 1..=rounds {
-        scene.cluster.kill_api_server();
-        let servers = KINDS.map(|kind| Server::launch(kind, &scene.corefile, Some(&scene.tools)));
-        std::thread::sleep(DOWN);
-        scene.cluster.start_api_server();
-        let name = format!("{}.team-0", crate::world::service_name(1));
-        for (times, time) in times.iter_mut().zip(when_answered_as(&servers, &name)) {
-            times.push(time);
-        }
-        println!("boot {round}: {times:.3?}");
-    }
-    vec![Row::millis("10 s outage at boot: API server ready → first answer", times)]
-}
-
+/// When each server has an address for the name of a Service, counted from now.
 fn when_answered(servers: &[Server; 2], name: &str) -> [Duration; 2] {
-    when_answered_as(servers, &format!("{name}.team-0"))
-}
-
-/// When each server has an address for the name, counted from now.
-fn when_answered_as(servers: &[Server; 2], labels: &str) -> [Duration; 2] {
     let began = Instant::now();
-    let question = question(labels);
+    let question = question(&format!("{name}.team-0"));
     let mut times = [None; 2];
     poll(RETURN_LIMIT, "both servers to answer", || {
         for (server, time) in servers.iter().zip(&mut times) {
