@@ -234,16 +234,20 @@ impl<'t> Entry<'t> {
     }
 
     /// The answer for this type; of one that no message holds, the part that `rotation` chooses.
+    #[inline]
     pub(crate) fn answer_in_turn(self, rtype: u16, rotation: usize) -> Option<Answer<'t>> {
         self.answer(rtype).map(|answer| self.part_in_turn(answer, rotation))
     }
 
     /// The part of an answer of this entry that `rotation` chooses. A whole answer is its only
     /// part.
+    #[inline]
     pub(crate) fn part_in_turn(self, answer: Answer<'t>, rotation: usize) -> Answer<'t> {
-        if !answer.is_cut() {
-            return answer;
-        }
+        if answer.is_cut() { self.stored_part(answer, rotation) } else { answer }
+    }
+
+    #[cold]
+    fn stored_part(self, answer: Answer<'t>, rotation: usize) -> Answer<'t> {
         let behind_first = chosen_part(rotation, answer.part_count()).checked_sub(1);
         let part = behind_first.and_then(|index| {
             let [_, _, parts] = self.hidden_rows()?;
