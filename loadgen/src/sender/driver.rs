@@ -131,7 +131,7 @@ impl<'w> Driver<'w> {
     }
 
     /// No query may be sent before a response has come.
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.outstanding + self.waiting() >= self.share.outstanding_max
     }
 

@@ -179,7 +179,7 @@ pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
         if is_finished {
             break;
         }
-        if received == 0 && (sent == 0 || driver.is_full()) {
+        if sent + received == 0 {
             let timeout_ns = driver.idle_ns(now_ns);
             if timeout_ns > 0 {
                 carrier.wait(timeout_ns);
