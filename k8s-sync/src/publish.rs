@@ -23,7 +23,7 @@ use wire::table::Table;
 pub use generations::{Deliver, Generations};
 pub use programming::{ProgrammedKind, ReportProgrammed};
 
-use crate::cluster::{Cluster, Dirty};
+use crate::cluster::Cluster;
 use crate::object::Event;
 use crate::options::{ExternalOptions, Options};
 use crate::records::RecordWriter;
@@ -119,8 +119,6 @@ struct ExternalTable {
     answers: Answers,
     /// Made by the last `publish`, and not taken yet.
     newest: Option<Arc<Table>>,
-    /// It has not been published yet: its first table is made of the whole model.
-    is_new: bool,
 }
 
 impl Publisher {
@@ -143,7 +141,7 @@ impl Publisher {
     /// From the next `publish` on, these zones have a table too.
     pub fn add_external(&mut self, number: ExternalNumber, options: &ExternalOptions) {
         let answers = Answers::of_external(options, self.seed);
-        self.externals.push(ExternalTable { number, answers, newest: None, is_new: true });
+        self.externals.push(ExternalTable { number, answers, newest: None });
     }
 
     pub fn remove_external(&mut self, number: ExternalNumber) {
@@ -166,9 +164,7 @@ impl Publisher {
         let Self { cluster, records, answers, externals, .. } = self;
         let dirty = cluster.take_dirty();
         for external in externals {
-            let is_new = std::mem::take(&mut external.is_new);
-            let dirty = if is_new { &Dirty::Everything } else { &dirty };
-            let table = external.answers.publish(cluster, dirty, records, now_unix_secs);
+            let table = external.answers.publish(cluster, &dirty, records, now_unix_secs);
             external.newest = table.or_else(|| external.newest.take());
         }
         answers.publish(cluster, &dirty, records, now_unix_secs)

@@ -92,7 +92,8 @@ impl Answers {
     }
 
     /// The table of the current state, or `None` if it equals the last one. The first call always
-    /// returns one. `dirty`: the answers that may have changed since the last call.
+    /// returns one, which is made of the whole model. `dirty`: the answers that may have changed
+    /// since the last call.
     pub(super) fn publish(
         &mut self,
         cluster: &Cluster,
@@ -103,21 +104,23 @@ impl Answers {
         let mut changes = 0;
         let mut refused = Refused::default();
         let is_external = self.external.is_some();
-        if let Dirty::Everything = dirty {
+        let changed = match dirty {
+            Dirty::Keys(keys) if self.generation > 0 => Some(keys),
+            Dirty::Keys(_) | Dirty::Everything => None,
+        };
+        if changed.is_none() {
             self.builder.clear();
             self.services.clear();
         }
         let mut write = |key: &AnswerKey| {
-            let (changed, more) = self.publish_key(cluster, key, records);
-            changes += changed;
+            let (names, more) = self.publish_key(cluster, key, records);
+            changes += names;
             refused.add(more);
         };
-        match dirty {
-            Dirty::Keys(keys) => keys.iter().for_each(write),
-            Dirty::Everything if is_external => {
-                cluster.external_keys().for_each(|key| write(&key));
-            }
-            Dirty::Everything => cluster.keys().for_each(|key| write(&key)),
+        match changed {
+            Some(keys) => keys.iter().for_each(write),
+            None if is_external => cluster.external_keys().for_each(|key| write(&key)),
+            None => cluster.keys().for_each(|key| write(&key)),
         }
         self.note_refused(&refused, now_unix_secs);
         let is_now_synced = !self.is_synced && cluster.unsynced_kinds().next().is_none();
