@@ -32,4 +32,5 @@ mod segment;
 pub mod summary;
 pub mod table;
 pub mod text;
+mod turn;
 pub mod zone;

@@ -10,6 +10,7 @@ use core::net::IpAddr;
 use crate::answer::{Answer, ROW_LEN, row_field};
 use crate::name::{BLOCK_LEN, Block, block_count};
 use crate::reverse::read_pointer;
+use crate::turn::turn;
 
 pub(crate) const SLOT_LEN: usize = 8;
 pub(crate) const ENTRY_HEAD_LEN: usize = 16;
@@ -248,7 +249,7 @@ impl<'t> Entry<'t> {
 
     #[cold]
     fn stored_part(self, answer: Answer<'t>, rotation: usize) -> Answer<'t> {
-        let behind_first = chosen_part(rotation, answer.part_count()).checked_sub(1);
+        let behind_first = turn(rotation, answer.part_count()).checked_sub(1);
         let part = behind_first.and_then(|index| {
             let [_, _, parts] = self.hidden_rows()?;
             let rtype = row_field(answer.row, 0);
@@ -297,44 +298,7 @@ impl<'t> Entry<'t> {
     }
 }
 
-/// The index of the part that a rotation chooses.
-///
-/// Not the remainder: a client that asks over UDP and then over TCP moves the rotation by two each
-/// time, and would get every second part. Multiples of the golden ratio, without their whole part,
-/// are spread evenly, those of every second rotation too.
-fn chosen_part(rotation: usize, part_count: usize) -> usize {
-    const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
-    let fraction = (rotation as u64).wrapping_mul(GOLDEN_RATIO) >> 32;
-    ((fraction * part_count as u64) >> 32) as usize
-}
-
 #[inline]
 pub(crate) fn u32_le(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::chosen_part;
-
-    /// Clients that ask once per look-up, twice (over UDP, then over TCP) or four times (IPv6 too)
-    /// get every part soon, and each about as often.
-    #[test]
-    fn every_part_is_chosen() {
-        for (step, rounds_max) in [(1, 2), (2, 3), (4, 4)] {
-            for part_count in 1..=64 {
-                for first in (0..1_000_000).step_by(9_973) {
-                    let chosen = (first..).step_by(step).map(|at| chosen_part(at, part_count));
-                    let mut is_chosen = alloc::vec![false; part_count];
-                    let soon = chosen.clone().take(rounds_max * part_count);
-                    soon.for_each(|index| is_chosen[index] = true);
-                    assert!(is_chosen.iter().all(|it| *it), "{part_count} parts, step {step}");
-                    let mut counts = alloc::vec![0_usize; part_count];
-                    chosen.take(100 * part_count).for_each(|index| counts[index] += 1);
-                    let range = counts.iter().min().copied()..=counts.iter().max().copied();
-                    assert!(counts.iter().all(|count| (95..=105).contains(count)), "{range:?}");
-                }
-            }
-        }
-    }
 }

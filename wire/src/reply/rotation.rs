@@ -5,9 +5,10 @@
 
 use crate::answer::Answer;
 use crate::record::RecordHead;
+use crate::turn::{turn, turn_in_part};
 
-/// The records of a body in the order in which they are sent. The run of addresses begins with the
-/// one at `rotation`.
+/// The records of a body in the order in which they are sent. The run of addresses begins with
+/// the one at `first`.
 pub(super) struct RotatedRecords<'t> {
     body: &'t [u8],
     run_at: usize,
@@ -16,7 +17,7 @@ pub(super) struct RotatedRecords<'t> {
     /// Offset in the body of the next record outside the run.
     at: usize,
     run_index: usize,
-    rotation: usize,
+    first: usize,
 }
 
 impl<'t> RotatedRecords<'t> {
@@ -29,8 +30,11 @@ impl<'t> RotatedRecords<'t> {
             stride: answer.rotate_stride(),
             at: 0,
             run_index: 0,
-            // Each part has its turn before the rotation moves on.
-            rotation: rotation / answer.part_count().max(1) % count.max(1),
+            first: if answer.is_cut() {
+                turn_in_part(rotation, count)
+            } else {
+                turn(rotation, count)
+            },
         }
     }
 }
@@ -40,7 +44,7 @@ impl<'t> Iterator for RotatedRecords<'t> {
 
     fn next(&mut self) -> Option<&'t [u8]> {
         if self.at == self.run_at && self.run_index < self.count {
-            let index = (self.run_index + self.rotation) % self.count;
+            let index = (self.run_index + self.first) % self.count;
             let start = self.run_at + index * self.stride;
             self.run_index += 1;
             if self.run_index == self.count {

@@ -22,6 +22,7 @@ use crate::query::{Edns, Query};
 use crate::record::{Counts, MessageSection, Records};
 use crate::reverse::Pointer;
 use crate::table::{Denial, Found, Table};
+use crate::turn::turn;
 
 /// Bytes of an A record whose owner is a pointer.
 const A_RECORD_LEN: usize = 16;
@@ -133,7 +134,7 @@ impl<'m> Reply<'m> {
             let run_at = start + answer.rotate_at();
             let (count, stride) = (answer.rotate_count(), answer.rotate_stride());
             if let Some(run) = self.message.get_mut(run_at..run_at + count * stride) {
-                run.rotate_left(rotation() % count * stride);
+                run.rotate_left(turn(rotation(), count) * stride);
             }
         }
         Some(Written { counts: answer.counts(), truncated: false })

@@ -18,6 +18,7 @@ use crate::name::NAME_LEN_MAX;
 use crate::query::Query;
 use crate::record::{Counts, MessageSection};
 use crate::reply::{End, Envelope, Reply, Stamped, Subject, Written};
+use crate::turn::turn;
 
 /// The longest TTL: one with the top bit set is a long one, not 0 (RFC 8767, section 4, which
 /// changes RFC 2181, section 8).
@@ -337,7 +338,7 @@ impl Reply<'_> {
     /// Addresses have one length, so records stay whole.
     fn put_rotated(&mut self, response: &Response, rotation: usize, mut len: usize) {
         let Run { at, count, stride } = response.addresses;
-        let turn = rotation % count.max(1) * stride;
+        let turn = turn(rotation, count) * stride;
         if turn == 0 {
             return self.put(response.body.get(..len).unwrap_or_default());
         }
