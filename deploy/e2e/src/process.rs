@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How many of the log's last lines a failing test prints.
@@ -104,16 +105,10 @@ impl Process {
         line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
     }
 
-    /// CPU time of all its threads, in steps of 10 ms; zero if it has exited.
+    /// CPU time of all its threads; zero if it has exited.
     pub fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.unwrap_or_default();
-        // proc(5): the name is in brackets and may contain spaces; utime and stime follow it, in
-        // ticks of 1/100 second.
-        let behind_name = stat.rsplit(") ").next().unwrap_or_default();
-        let times = behind_name.split(' ').skip(11).take(2);
-        let ticks: u64 = times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        Duration::from_millis(ticks * 10)
+        let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(self.child.id() as i32));
+        clock.and_then(clock_gettime).map_or(Duration::ZERO, Duration::from)
     }
 
     /// SIGINT: it may end in an orderly way.
