@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, bail};
 use engine::corefile::value::selector;
 use engine::fleet::{Deliver, Fleet, Forgotten};
+use engine::io::slice;
 use engine::limits::{
     EVENTS_WAITING_MAX, MANIFESTS_TIMEOUT, OBJECTS_TIMEOUT, SYNC_REQUESTS_WAITING_MAX,
     SYNC_STOP_LOOK_EVERY, SYNC_STOP_TIMEOUT,
@@ -92,6 +93,8 @@ impl KubernetesFeed {
         };
         let (thread_options, thread_source) = (Arc::clone(&options), Arc::clone(&source));
         let thread = std::thread::Builder::new().name("k8s-sync".into()).spawn(move || {
+            // A change must not wait for whatever else runs on the node. Without it, it does.
+            let _ = slice::wake_up_soon();
             runtime.block_on(async {
                 let reader = match open(&thread_options, &thread_source) {
                     Ok(reader) => reader,

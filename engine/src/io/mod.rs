@@ -1,5 +1,5 @@
 //! Sending and receiving datagrams: the trait that the shard's loop drives, and a file for each
-//! backend. Beside them, the one setting of the allocator.
+//! backend. Beside them, the settings of the allocator and the scheduler.
 //!
 //! Invariant: `unsafe` is in this folder and nowhere else.
 
@@ -18,6 +18,7 @@ mod peer;
 pub mod prefetch;
 pub mod reuseport;
 mod ring_memory;
+pub mod slice;
 pub mod socket;
 pub mod uring;
 pub mod wake;
