@@ -110,6 +110,7 @@ impl Answers {
         };
         if changed.is_none() {
             self.builder.clear();
+            self.builder.reserve(2 * cluster.service_count() + cluster.endpoint_count());
             self.services.clear();
         }
         let mut write = |key: &AnswerKey| {

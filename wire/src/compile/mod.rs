@@ -10,7 +10,9 @@ mod zone;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem::{replace, take};
 use core::net::IpAddr;
+use core::num::NonZeroU32;
 
 pub use entry::{EntryWriter, Section};
 use spine::Spine;
@@ -46,15 +48,20 @@ struct Changes {
     calls: Vec<Call>,
 }
 
-/// A name's hash, and the entry to insert, or `None` to remove it.
-type Call = (u64, Option<Place>);
+/// The insertion or removal of a name. Small, because a first sync sorts a hundred thousand.
+#[derive(Clone, Copy)]
+struct Call {
+    hash: u64,
+    /// `None`: the name is removed.
+    entry: Option<Place>,
+}
 
-/// Where an entry is in `Changes::chunks`.
+/// Where an entry begins.
 #[derive(Clone, Copy)]
 struct Place {
-    chunk: u32,
-    start: u32,
-    end: u32,
+    /// The number of the chunk, from one on.
+    chunk: NonZeroU32,
+    at: u32,
 }
 
 impl Changes {
@@ -67,24 +74,38 @@ impl Changes {
             let capacity = (4 * before).clamp(CHUNK_LEN_MIN, CHUNK_LEN_MAX).max(len);
             self.chunks.push(Vec::with_capacity(capacity));
         }
-        let chunk_index = self.chunks.len() - 1;
-        let chunk = &mut self.chunks[chunk_index];
-        let start = chunk.len() as u32;
+        let number = NonZeroU32::new(self.chunks.len() as u32).expect("one has room");
+        let chunk = self.chunks.last_mut().expect("one has room");
+        let place = Place { chunk: number, at: chunk.len() as u32 };
         write(chunk);
-        let place = Place { chunk: chunk_index as u32, start, end: chunk.len() as u32 };
-        self.calls.push((hash, Some(place)));
+        self.calls.push(Call { hash, entry: Some(place) });
     }
 
-    fn iter(&self) -> impl Iterator<Item = Change<'_>> {
-        let entry = |place: Place| {
-            &self.chunks[place.chunk as usize][place.start as usize..place.end as usize]
-        };
-        self.calls.iter().map(move |(hash, place)| (*hash, place.map(entry)))
+    fn remove(&mut self, hash: u64) {
+        self.calls.push(Call { hash, entry: None });
+    }
+
+    /// Adds later ones.
+    fn append(&mut self, later: Self) {
+        if self.calls.is_empty() {
+            *self = later;
+            return;
+        }
+        let chunk_count = self.chunks.len() as u32;
+        self.chunks.extend(later.chunks);
+        self.calls.extend(later.calls.into_iter().map(|mut call| {
+            if let Some(Place { chunk, .. }) = &mut call.entry {
+                *chunk = chunk.saturating_add(chunk_count);
+            }
+            call
+        }));
+    }
+
+    /// The entry that begins here. Others may follow it.
+    fn entry(&self, Place { chunk, at }: Place) -> Entry<'_> {
+        Entry { bytes: &self.chunks[chunk.get() as usize - 1][at as usize..] }
     }
 }
-
-/// A name's hash, and its entry or `None`.
-type Change<'e> = (u64, Option<&'e [u8]>);
 
 /// The properties of a table other than its names.
 #[derive(Clone, Debug)]
@@ -286,7 +307,12 @@ impl TableBuilder {
     /// Removes the entry with this hash, if there is one. Of several calls for a name within one
     /// generation the last counts.
     pub fn remove(&mut self, name: NameHash) {
-        self.changes.calls.push((name.0, None));
+        self.changes.remove(name.0);
+    }
+
+    /// Makes room for so many inserts and removals.
+    pub fn reserve(&mut self, count: usize) {
+        self.changes.calls.reserve(count);
     }
 
     /// From the next generation on, absent names do not exist.
@@ -315,18 +341,21 @@ impl TableBuilder {
     ///
     /// `serial`: the SOA's, unix seconds of the change.
     pub fn publish(&mut self, serial: u32) -> Arc<Table> {
-        let changes = core::mem::take(&mut self.changes);
+        let changes = take(&mut self.changes);
         let segments_wanted = (self.name_count + changes.calls.len()) / SEGMENT_NAMES;
         if segments_wanted > self.spine.segments().len() * 2 {
             // The table has outgrown its spine, as at the first sync: write all segments anew.
             let segment_count = segments_wanted.next_power_of_two();
-            let old = core::mem::replace(&mut self.spine, Spine::new(segment_count));
+            let old = replace(&mut self.spine, Spine::new(segment_count));
             (self.name_count, self.wildcard_count) = (0, 0);
-            let kept = old.segments().iter().flat_map(entries);
-            let kept = kept.map(|entry| (entry.hash(), Some(entry.bytes)));
-            self.write_segments(kept.chain(changes.iter()).collect());
+            let mut all = Changes::default();
+            for entry in old.segments().iter().flat_map(entries) {
+                all.insert(entry.hash(), entry.len(), |bytes| bytes.extend_from_slice(entry.bytes));
+            }
+            all.append(changes);
+            self.write_segments(all);
         } else {
-            self.write_segments(changes.iter().collect());
+            self.write_segments(changes);
         }
         self.generation += 1;
         let has_wildcards = self.rules.has_wildcards() && self.wildcard_count > 0;
@@ -352,26 +381,25 @@ impl TableBuilder {
 
     /// Rewrites the segments that these changes touch. Of several changes to one name the last
     /// counts.
-    fn write_segments(&mut self, mut changes: Vec<Change<'_>>) {
+    fn write_segments(&mut self, mut changes: Changes) {
         let segment_count = self.spine.segments().len();
-        let segment_of = |change: &Change<'_>| segment_index(change.0, segment_count);
+        let segment_of = |call: &Call| segment_index(call.hash, segment_count);
         // The later of two changes to a name comes last, and is kept.
-        sort_by_segment(&mut changes, segment_count);
-        changes.dedup_by(|next, kept| {
-            let is_of_same_name = next.0 == kept.0;
+        let mut calls = sort_by_segment(take(&mut changes.calls), segment_count);
+        calls.dedup_by(|next, kept| {
+            let is_of_same_name = next.hash == kept.hash;
             if is_of_same_name {
                 *kept = *next;
             }
             is_of_same_name
         });
-        for changes in changes.chunk_by(|one, next| segment_of(one) == segment_of(next)) {
-            let index = segment_of(&changes[0]);
+        for calls in calls.chunk_by(|one, next| segment_of(one) == segment_of(next)) {
+            let index = segment_of(&calls[0]);
             let old: Vec<Entry<'_>> = entries(&self.spine.segments()[index]).collect();
             let untouched = old.iter().copied().filter(|entry| {
-                changes.binary_search_by_key(&entry.hash(), |(hash, _)| *hash).is_err()
+                calls.binary_search_by_key(&entry.hash(), |call| call.hash).is_err()
             });
-            let changed =
-                changes.iter().filter_map(|(_, change)| change.map(|bytes| Entry { bytes }));
+            let changed = calls.iter().filter_map(|call| Some(changes.entry(call.entry?)));
             let new: Vec<Entry<'_>> = untouched.chain(changed).collect();
             let wildcards =
                 |entries: &[Entry<'_>]| entries.iter().filter(|entry| entry.is_wildcard()).count();
@@ -384,31 +412,32 @@ impl TableBuilder {
 }
 
 /// Sorts by segment and then by hash. Changes to one name stay in their order.
-fn sort_by_segment(changes: &mut Vec<Change<'_>>, segment_count: usize) {
+fn sort_by_segment(mut calls: Vec<Call>, segment_count: usize) -> Vec<Call> {
     // The index of the segment is in the lowest bits of the hash.
-    let place = |change: &Change<'_>| change.0.rotate_right(segment_count.trailing_zeros());
-    let bucket_bits = (changes.len() + 1).ilog2();
+    let place = |call: &Call| call.hash.rotate_right(segment_count.trailing_zeros());
+    let bucket_bits = (calls.len() + 1).ilog2();
     if bucket_bits < 8 {
-        return changes.sort_by_key(place);
+        calls.sort_by_key(place);
+        return calls;
     }
     // Hashes are uniform: with as many buckets as changes, most have one or two.
-    let bucket_of = |change: &Change<'_>| (place(change) >> (u64::BITS - bucket_bits)) as usize;
-    let mut ends = alloc::vec![0; 1 << bucket_bits];
-    changes.iter().for_each(|change| ends[bucket_of(change)] += 1);
+    let bucket_of = |call: &Call| (place(call) >> (u64::BITS - bucket_bits)) as usize;
+    let mut ends = alloc::vec![0_u32; 1 << bucket_bits];
+    calls.iter().for_each(|call| ends[bucket_of(call)] += 1);
     let mut total = 0;
     for end in &mut ends {
-        total += core::mem::replace(end, total);
+        total += replace(end, total);
     }
-    let mut sorted = alloc::vec![(0, None); changes.len()];
-    for change in changes.iter() {
-        let end = &mut ends[bucket_of(change)];
-        sorted[*end] = *change;
+    let mut sorted = alloc::vec![Call { hash: 0, entry: None }; calls.len()];
+    for call in calls {
+        let end = &mut ends[bucket_of(&call)];
+        sorted[*end as usize] = call;
         *end += 1;
     }
     for bucket in sorted.chunk_by_mut(|one, next| bucket_of(one) == bucket_of(next)) {
         bucket.sort_by_key(place);
     }
-    *changes = sorted;
+    sorted
 }
 
 /// Which zones lie under in-addr.arpa or ip6.arpa.
