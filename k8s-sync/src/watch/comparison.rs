@@ -6,11 +6,10 @@
 //! the watch has reached the version of the list, and only if the list is not older than the
 //! beginning.
 
-use std::hash::RandomState;
-
 use futures::future::BoxFuture;
 use http::Request;
 use kube::Client;
+use rapidhash::quality::RandomState;
 
 use super::inventory::{Inventory, ObjectVersion};
 use super::list::read_all;
@@ -58,7 +57,7 @@ impl<'s> Comparison<'s> {
         status: &'s KindStatus,
     ) -> Self {
         inventory.comparison_begins();
-        let hasher = inventory.hasher().clone();
+        let hasher = *inventory.hasher();
         let receiving = async move { receive(&client, request?, &hasher, status).await };
         Self { state: ComparisonState::Receiving(Box::pin(receiving)), began_at: version }
     }

@@ -19,9 +19,9 @@ pub(super) const FRAME_LEN_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) enum WatchEvent<T> {
     /// An object as it is now.
-    Applied(T),
+    Applied(Box<T>),
     /// An object as it was last.
-    Deleted(T),
+    Deleted(Box<T>),
     Bookmark {
         resource_version: String,
         /// The initial list is complete.
@@ -119,8 +119,8 @@ fn of_frame<T: ProtoObject>(frame: &[u8], wanted: Wanted) -> Result<WatchEvent<T
     let broken = |Malformed(cause)| broken(&cause);
     let (what, object) = protobuf::watch_event(frame).map_err(broken)?;
     match what {
-        "ADDED" | "MODIFIED" => T::decode(object, wanted).map(WatchEvent::Applied),
-        "DELETED" => T::decode(object, wanted).map(WatchEvent::Deleted),
+        "ADDED" | "MODIFIED" => T::decode(object, wanted).map(Box::new).map(WatchEvent::Applied),
+        "DELETED" => T::decode(object, wanted).map(Box::new).map(WatchEvent::Deleted),
         "BOOKMARK" => protobuf::bookmark(object).map(|bookmark| WatchEvent::Bookmark {
             resource_version: bookmark.resource_version,
             ends_list: bookmark.ends_list,
@@ -160,9 +160,9 @@ struct JsonBookmarkMetadata {
 fn of_line<T: ProtoObject>(line: &[u8]) -> Result<WatchEvent<T>, ApiError> {
     let error = match serde_json::from_slice(line) {
         Ok(JsonEvent::Added(object) | JsonEvent::Modified(object)) => {
-            return Ok(WatchEvent::Applied(object));
+            return Ok(WatchEvent::Applied(Box::new(object)));
         }
-        Ok(JsonEvent::Deleted(object)) => return Ok(WatchEvent::Deleted(object)),
+        Ok(JsonEvent::Deleted(object)) => return Ok(WatchEvent::Deleted(Box::new(object))),
         Ok(JsonEvent::Bookmark(JsonBookmark { metadata })) => {
             let ends_list = metadata.annotations.contains_key(ENDS_LIST);
             let resource_version = metadata.resource_version;

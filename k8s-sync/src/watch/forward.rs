@@ -67,11 +67,11 @@ async fn forward<T: ProtoObject>(
     let (change, finding) = match step {
         Step::Listed(object) => {
             list.objects += 1;
-            let converted = convert(object, key, status).ok();
+            let converted = convert(*object, key, status).ok();
             (converted.map(Change::InitApply), None)
         }
         Step::Applied(object) => {
-            let converted = convert(object, key, status);
+            let converted = convert(*object, key, status);
             // An object that became invalid must not stay as it was.
             (Some(converted.map_or_else(Change::Delete, Change::Apply)), None)
         }

@@ -4,9 +4,10 @@
 //! object that the watch mentions while a comparison runs is never counted as lost, because the
 //! server's list may be older or newer than that.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
+use rapidhash::quality::RandomState;
 
 use crate::raw::RawMetadata;
 

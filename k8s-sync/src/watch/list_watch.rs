@@ -20,11 +20,11 @@ use crate::options::Options;
 use crate::raw::RawNamespace;
 use crate::status::KindStatus;
 
-/// The steps of a list and its watch, in order.
+/// The steps of a list and its watch, in order. Objects are large, so they are not moved.
 #[derive(Debug)]
 pub(super) enum Step<T> {
     ListBegins,
-    Listed(T),
+    Listed(Box<T>),
     ListComplete {
         /// The list has a version to watch from.
         is_resumable: bool,
@@ -32,8 +32,8 @@ pub(super) enum Step<T> {
     /// A streaming list has ended before it was complete.
     ListCut,
     WatchBegins,
-    Applied(T),
-    Deleted(T),
+    Applied(Box<T>),
+    Deleted(Box<T>),
     /// The server reports its version; compared with ours.
     Bookmark(VersionComparison),
     /// An event of unknown type or with an unknown object.
@@ -177,7 +177,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
                 State::Page { list, has_ended, .. } => match list.next()? {
                     Some(object) => {
                         self.inventory.listed(object.metadata());
-                        Some(Step::Listed(object))
+                        Some(Step::Listed(Box::new(object)))
                     }
                     None if *has_ended => self.page_complete(),
                     None => None,

@@ -81,7 +81,9 @@ impl<'m> Value<'m> {
     /// As JSON has it: the server does not check every string, and an odd one must not make all
     /// objects unreadable.
     fn string(self) -> Decoded<String> {
-        Ok(String::from_utf8_lossy(self.bytes()?).into_owned())
+        let bytes = self.bytes()?;
+        let lossy = |_| String::from_utf8_lossy(bytes).into_owned();
+        Ok(std::str::from_utf8(bytes).map_or_else(lossy, str::to_owned))
     }
 
     fn text(self) -> Decoded<Field<String>> {

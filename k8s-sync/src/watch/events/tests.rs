@@ -15,7 +15,7 @@ fn read<T: ProtoObject>(encoding: Encoding, body: &[u8], piece_len: usize) -> Ve
         reader.push(Bytes::copy_from_slice(piece));
         while let Some(event) = reader.next::<T>().expect("an event") {
             shown.push(match event {
-                WatchEvent::Applied(object) => of_object(object),
+                WatchEvent::Applied(object) => of_object(*object),
                 WatchEvent::Bookmark { ends_list, .. } => format!("bookmark {ends_list}"),
                 WatchEvent::Deleted(_) | WatchEvent::Unknown => panic!("not in the recordings"),
             });
