@@ -93,7 +93,8 @@ impl KubernetesFeed {
         };
         let (thread_options, thread_source) = (Arc::clone(&options), Arc::clone(&source));
         let thread = std::thread::Builder::new().name("k8s-sync".into()).spawn(move || {
-            // A change must not wait for whatever else runs on the node. Without it, it does.
+            // A change should not wait for whatever else runs on the node. If a sandbox denies
+            // it, it does.
             let _ = slice::wake_up_soon();
             runtime.block_on(async {
                 let reader = match open(&thread_options, &thread_source) {

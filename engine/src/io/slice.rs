@@ -17,8 +17,7 @@ const SHORT_SLICE: Duration = Duration::from_micros(100);
 /// Linux 6.12.
 ///
 /// # Errors
-/// A sandbox denies the call. Or the thread has no slices, since somebody gave it a real-time
-/// policy.
+/// A sandbox denies the call. Or somebody has given the thread another policy than SCHED_OTHER.
 pub fn wake_up_soon() -> io::Result<()> {
     let mut attributes = scheduling()?;
     if attributes.sched_policy != libc::SCHED_OTHER as u32 {

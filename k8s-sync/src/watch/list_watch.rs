@@ -20,7 +20,7 @@ use crate::options::Options;
 use crate::raw::RawNamespace;
 use crate::status::KindStatus;
 
-/// The steps of a list and its watch, in order. Objects are large, so they are not moved.
+/// The steps of a list and its watch, in order. Objects are large: boxed, a step is cheap to move.
 #[derive(Debug)]
 pub(super) enum Step<T> {
     ListBegins,
