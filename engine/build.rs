@@ -16,10 +16,12 @@ fn main() {
         println!("cargo:rustc-env=RINGDNS_BUILT_FROM={revision}");
         return;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    // Cargo runs this in the crate's folder. Where clones share a target folder, another one may
+    // have compiled it.
+    let root = Path::new("..").canonicalize().ok();
     let is_our_clone = git(&["rev-parse", "--show-toplevel"]).is_some_and(|clone| {
         let clone = Path::new(&clone).canonicalize().ok();
-        clone.is_some() && clone == root.and_then(|root| root.canonicalize().ok())
+        clone.is_some() && clone == root
     });
     if !is_our_clone {
         return;
