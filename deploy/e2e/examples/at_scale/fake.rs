@@ -19,7 +19,7 @@ use e2e::server::{Kind, Server};
 
 use crate::scene::SETTLED;
 use crate::stir::while_changing;
-use crate::table::Row;
+use crate::table::{Row, median_and_ends};
 use crate::world::{namespace_of, service_name, service_question};
 
 const ENDPOINTS_PER_SERVICE: usize = 5;
@@ -27,7 +27,7 @@ const ENDPOINTS_PER_SERVICE: usize = 5;
 const START_LIMIT: Duration = Duration::from_secs(300);
 const QUERY_LIMIT: Duration = Duration::from_millis(100);
 
-/// How long answers are measured under load.
+/// How long answers are measured under load, once a round without changes and once with them.
 const LOAD_SECS: u32 = 10;
 
 /// Names that the load queries.
@@ -70,38 +70,77 @@ pub(crate) fn measure(scale: &FakeScale) -> Vec<Row> {
     }
     let server = last.expect("a round");
     let one = one_at_a_time(&fake, &server, scale);
-    let questions: Vec<Question> = (0..scale.service_count)
-        .step_by((scale.service_count / QUERIED_COUNT).max(1))
-        .map(service_question)
-        .collect();
-    let idle = Load::at_rate(server.address(), &questions, scale.load_qps, LOAD_SECS);
-    let change = |number| change(&fake, scale.service_count, number);
-    let (busy, changed_qps) = while_changing(1, scale.changes_per_sec, change, || {
-        Load::at_rate(server.address(), &questions, scale.load_qps, LOAD_SECS)
-    });
+    let loads = loads(&fake, &server, scale);
     let none = String::new;
     let title = |what: &str| format!("{} Services, fake: {what}", scale.service_count);
-    let load = |report: &Report| {
-        format!(
-            "p50 {:.3} p99 {:.3} p99.9 {:.3} ms, {:.2} % lost",
-            report.p50_ms,
-            report.p99_ms,
-            report.p99_9_ms,
-            report.loss * 100.0
-        )
-    };
-    let busy_title = format!("load of {:.0} k/s, {changed_qps:.0} changes/s", scale.load_qps / 1e3);
-    let idle_title = format!("load of {:.0} k/s, no changes", scale.load_qps / 1e3);
+    let load = format!("load of {:.0} k/s", scale.load_qps / 1e3);
+    let idle_title = format!("{load}, no changes");
+    let busy_title = format!("{load}, {:.0} changes/s", loads.changed_qps);
+    let ratio_title = format!("{load}, p99.9 with changes : without");
     vec![
         Row::millis(title("start, first right answers"), [answered, vec![]]),
         Row::millis(title("CPU of the server until then"), [cpu, vec![]]),
         Row::mebibytes(title("resident, settled"), [settled, vec![]]),
         Row::mebibytes(title("resident, peak"), [peak, vec![]]),
         Row::new(title("endpoint moved → answered"), [one.to_string(), none()]),
-        Row::new(title(&idle_title), [load(&idle), none()]),
-        Row::new(title(&busy_title), [load(&busy), none()]),
+        Row::new(title(&idle_title), [describe(&loads.idle), none()]),
+        Row::new(title(&busy_title), [describe(&loads.busy), none()]),
+        Row::new(title(&ratio_title), [loads.ratio(), none()]),
         Row::mebibytes(title("resident in the end"), [vec![server.resident_kib()], vec![]]),
     ]
+}
+
+/// Reports of the same load, in turn while nothing changes and while objects do.
+struct Loads {
+    idle: Vec<Report>,
+    busy: Vec<Report>,
+    /// Changes per second meanwhile, in the last round.
+    changed_qps: f64,
+}
+
+impl Loads {
+    /// How much longer the slowest thousandth takes while objects change.
+    fn ratio(&self) -> String {
+        let both = self.busy.iter().zip(&self.idle);
+        let ratios = both.map(|(busy, idle)| busy.p99_9_ms / idle.p99_9_ms).collect();
+        let [median, min, max] = median_and_ends(ratios);
+        format!("{median:.2} ({min:.2}–{max:.2})")
+    }
+}
+
+fn loads(fake: &FakeApi, server: &Server, scale: &FakeScale) -> Loads {
+    let questions: Vec<Question> = (0..scale.service_count)
+        .step_by((scale.service_count / QUERIED_COUNT).max(1))
+        .map(service_question)
+        .collect();
+    let load = || Load::at_rate(server.address(), &questions, scale.load_qps, LOAD_SECS);
+    let change = |number| change(fake, scale.service_count, number);
+    let mut loads = Loads { idle: Vec::new(), busy: Vec::new(), changed_qps: 0.0 };
+    for round in 1..=scale.rounds {
+        let idle = load();
+        let (busy, changed_qps) = while_changing(1, scale.changes_per_sec, change, load);
+        println!(
+            "load {round}: p99.9 {:.3} ms, while objects change {:.3} ms",
+            idle.p99_9_ms, busy.p99_9_ms
+        );
+        loads.idle.push(idle);
+        loads.busy.push(busy);
+        loads.changed_qps = changed_qps;
+    }
+    loads
+}
+
+/// Medians of the rounds, and the highest loss.
+fn describe(reports: &[Report]) -> String {
+    let of = |what: fn(&Report) -> f64| median_and_ends(reports.iter().map(what).collect());
+    let [p50, ..] = of(|report| report.p50_ms);
+    let [p99, ..] = of(|report| report.p99_ms);
+    let [p99_9, min, max] = of(|report| report.p99_9_ms);
+    let [.., loss] = of(|report| report.loss);
+    format!(
+        "p50 {p50:.3} p99 {p99:.3} p99.9 {p99_9:.3} ({min:.3}–{max:.3}) ms, {:.2} % lost",
+        loss * 100.0
+    )
 }
 
 fn start(fake: &FakeApi, service_count: usize) -> (Server, Duration) {

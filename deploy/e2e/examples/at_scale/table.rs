@@ -39,11 +39,18 @@ impl Row {
 }
 
 /// `median UNIT (min–max)`.
-pub(crate) fn spread(mut values: Vec<f64>, unit: &str) -> String {
-    values.sort_by(f64::total_cmp);
-    let (Some(min), Some(max)) = (values.first(), values.last()) else { return "-".to_owned() };
-    let median = values[values.len() / 2];
+pub(crate) fn spread(values: Vec<f64>, unit: &str) -> String {
+    if values.is_empty() {
+        return "-".to_owned();
+    }
+    let [median, min, max] = median_and_ends(values);
     format!("{median:.0} {unit} ({min:.0}–{max:.0})")
+}
+
+/// Of at least one value: the median, the lowest and the highest.
+pub(crate) fn median_and_ends(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [values[values.len() / 2], values[0], values[values.len() - 1]]
 }
 
 pub(crate) fn print(rows: &[Row]) {
