@@ -107,8 +107,8 @@ fn loaded(scene: &Scene, kind: Kind, count: usize, share: f64) -> (f64, Report, 
     (highest, load.end(), changes)
 }
 
-/// The highest rate within the limits of `loadgen compare` while the API server works too: they share
-/// the machine. What a closed loop gets is more than that: an open loop at its rate loses queries.
+/// The highest rate within the limits of `loadgen compare` while the API server works too: they
+/// share the machine. A closed loop gets more than that: an open loop at its rate loses queries.
 fn highest_while_changing(scene: &Scene, server: &Server, questions: &[Question]) -> f64 {
     let most = while_changing(scene, server, || Load::at_most(server.address(), questions));
     let mut rate = most.answered_qps;

@@ -49,8 +49,8 @@ struct Cli {
     /// Pods for the part `pods`; 50,000 take about two minutes to make
     #[arg(long, default_value_t = 50_000, value_name = "COUNT")]
     pods: usize,
-    /// Load during the part `load`, as a share of the highest rate with loss ≤ 0.1 % and p99 ≤ 10 ms
-    /// beside the API server
+    /// Load during the part `load`, as a share of the highest rate with loss ≤ 0.1 % and p99 ≤ 10
+    /// ms beside the API server
     #[arg(long, default_value_t = 0.8, value_name = "SHARE")]
     load: f64,
     /// The API server's store; `old` is 3.5.7, with which no API server streams lists
