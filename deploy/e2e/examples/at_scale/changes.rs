@@ -77,15 +77,6 @@ pub(crate) fn measure_loaded(
         }
     });
     let [ringdns, coredns] = measured;
-    let describe = |highest: f64, report: &Report| {
-        format!(
-            "{:.0} k/s of {:.0}, p99 {:.2} ms, {:.2} % lost",
-            report.answered_qps / 1e3,
-            highest / 1e3,
-            report.p99_ms,
-            report.loss * 100.0
-        )
-    };
     let loads = [&ringdns, &coredns].map(|one| describe(one.highest_qps, &one.report));
     let stirred = [&ringdns, &coredns].map(|one| format!("{:.0}/s", one.stirred_qps));
     let mut rows = rows(", under load", &[ringdns.changes, coredns.changes]);
@@ -96,12 +87,23 @@ pub(crate) fn measure_loaded(
     rows
 }
 
+/// `of_qps`: the rate that was offered, or the highest one.
+fn describe(of_qps: f64, report: &Report) -> String {
+    format!(
+        "{:.1} k/s of {:.1}, p99 {:.2} ms, {:.2} % lost",
+        report.answered_qps / 1e3,
+        of_qps / 1e3,
+        report.p99_ms,
+        report.loss * 100.0
+    )
+}
+
 fn loaded(scene: &Scene, kind: Kind, count: usize, share: f64) -> (f64, Report, Changes) {
     let (server, _) = scene.launch(kind, &scene.corefile);
     let step = (scene.service_count / QUERIED_COUNT).max(1);
     let questions: Vec<_> = (0..scene.service_count).step_by(step).map(service_question).collect();
     let highest = highest_while_changing(scene, &server, &questions);
-    println!("changes under load: {kind:?} keeps up with {highest:.0} queries per second ...");
+    println!("changes under load: {kind:?} keeps up with {highest:.0} per second; measuring ...");
     let load = Load::start(server.address(), &questions, highest * share);
     let changes = changes(scene, &server, count);
     (highest, load.end(), changes)
@@ -116,12 +118,13 @@ fn highest_while_changing(scene: &Scene, server: &Server, questions: &[Question]
         let report = while_changing(scene, server, || {
             Load::at_rate(server.address(), questions, rate, RATE_SECS)
         });
+        println!("changes under load: {:?} at {}", server.kind(), describe(rate, &report));
         if report.loss <= LOSS_MAX && report.p99_ms <= P99_MAX_MS {
             return rate;
         }
         rate *= RATE_STEP;
     }
-    println!("{:?} met the limits at no rate: the lowest one counts", server.kind());
+    println!("changes under load: no rate is within the limits; {rate:.0} per second counts");
     rate
 }
 

@@ -40,11 +40,13 @@ struct Cli {
     #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(10..=60_000))]
     services: usize,
-    /// Starts, restarts and outages of each server
+    /// Starts, restarts and outages of each server; loads of the part `fake`
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     rounds: usize,
     /// Changes of each sort
     #[arg(long, default_value_t = 200, value_name = "COUNT")]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     changes: usize,
     /// Pods for the part `pods`; 50,000 take about two minutes to make
     #[arg(long, default_value_t = 50_000, value_name = "COUNT")]
