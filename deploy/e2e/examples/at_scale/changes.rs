@@ -102,7 +102,7 @@ fn loaded(scene: &Scene, kind: Kind, count: usize, share: f64) -> (f64, Report, 
     let (server, _) = scene.launch(kind, &scene.corefile);
     let step = (scene.service_count / QUERIED_COUNT).max(1);
     let questions: Vec<_> = (0..scene.service_count).step_by(step).map(service_question).collect();
-    let highest = highest_while_changing(scene, &server, &questions);
+    let highest = highest_beside_changes(scene, &server, &questions);
     println!("changes under load: {kind:?} keeps up with {highest:.0} per second; measuring ...");
     let load = Load::start(server.address(), &questions, highest * share);
     let changes = changes(scene, &server, count);
@@ -111,11 +111,11 @@ fn loaded(scene: &Scene, kind: Kind, count: usize, share: f64) -> (f64, Report, 
 
 /// The highest rate within the limits of `loadgen compare` while the API server works too: they
 /// share the machine. A closed loop gets more than that: an open loop at its rate loses queries.
-fn highest_while_changing(scene: &Scene, server: &Server, questions: &[Question]) -> f64 {
-    let most = while_changing(scene, server, || Load::at_most(server.address(), questions));
+fn highest_beside_changes(scene: &Scene, server: &Server, questions: &[Question]) -> f64 {
+    let most = beside_changes(scene, server, || Load::at_most(server.address(), questions));
     let mut rate = most.answered_qps;
     for _ in 0..RATE_COUNT {
-        let report = while_changing(scene, server, || {
+        let report = beside_changes(scene, server, || {
             Load::at_rate(server.address(), questions, rate, RATE_SECS)
         });
         println!("changes under load: {:?} at {}", server.kind(), describe(rate, &report));
@@ -128,8 +128,8 @@ fn highest_while_changing(scene: &Scene, server: &Server, questions: &[Question]
     rate
 }
 
-/// Runs `load` while objects change one after the other.
-fn while_changing(scene: &Scene, server: &Server, load: impl FnOnce() -> Report + Send) -> Report {
+/// Runs `load` while objects change and each change is waited for.
+fn beside_changes(scene: &Scene, server: &Server, load: impl FnOnce() -> Report + Send) -> Report {
     std::thread::scope(|scope| {
         let load = scope.spawn(load);
         while !load.is_finished() {

@@ -6,7 +6,7 @@ use e2e::corefile::Corefile;
 use e2e::deadline::poll;
 
 use crate::scene::{KINDS, SETTLED, Scene};
-use crate::table::Row;
+use crate::table::{Row, median_and_ends};
 use crate::world::{POD_NAMESPACE, pod, pod_name, pod_question, pod_status};
 
 /// How long the last pod may take to be answered.
@@ -21,10 +21,9 @@ pub(crate) fn measure(scene: &Scene, pod_count: usize, rounds: usize) -> Vec<Row
     make(scene, pod_count);
     let with = resident(scene, &corefile, rounds, pod_count);
     let more = [0, 1].map(|kind| {
-        let median = |values: &[Vec<u64>; 2]| {
-            let mut sorted = values[kind].clone();
-            sorted.sort_unstable();
-            sorted[sorted.len() / 2] as f64 / 1_024.0
+        let median = |kib: &[Vec<u64>; 2]| {
+            let [median, ..] = median_and_ends(kib[kind].iter().map(|kib| *kib as f64).collect());
+            median / 1_024.0
         };
         format!("+{:.0} MiB", median(&with) - median(&without))
     });
