@@ -30,7 +30,6 @@ use std::hash::BuildHasher;
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -60,8 +59,6 @@ pub struct Watch {
     connector: Arc<Connector>,
     options: Options,
     status: Arc<SourceStatus>,
-    /// One kind has found that this server does not support streaming lists.
-    is_streamless: AtomicBool,
 }
 
 impl Watch {
@@ -81,7 +78,7 @@ impl Watch {
     fn with_connector(connector: Connector, options: &Options, status: Arc<SourceStatus>) -> Self {
         let options = options.clone();
         let connector = Arc::new(connector);
-        Self { connector, options, status, is_streamless: AtomicBool::new(false) }
+        Self { connector, options, status }
     }
 
     /// Sends events until the receiver is dropped. Waits while the channel is full. Outages and
@@ -119,7 +116,7 @@ impl Watch {
         mut client: NumberedClient,
         events: Sender<Event>,
     ) {
-        let mut recovery = Recovery::new(self.is_streamless.load(Relaxed), now());
+        let mut recovery = Recovery::new(now());
         let (first, status) = (client.client.clone(), self.status.kind(T::KIND));
         let mut list_watch = ListWatch::<T>::new(first, status, &self.options, recovery.strategy());
         let (mut comparison, mut renewal) = (Comparison::none(), Renewal::new());
@@ -195,7 +192,6 @@ impl Watch {
             tracing::debug!(kind = T::KIND.plural(), ?observation, ?next);
             if matches!(observation, Observation::ListComplete { .. }) {
                 status.listed(list.objects, now() - list.began, strategy.name());
-                self.is_streamless.fetch_or(recovery.is_streamless(), Relaxed);
             }
             let lists = (strategy, recovery.strategy());
             // The watch is trusted although the probe failed.
@@ -219,7 +215,7 @@ impl Watch {
                 }
                 Next::List(retry) => {
                     *comparison = Comparison::none();
-                    list_watch.list(recovery.strategy(), recovery.freshness());
+                    list_watch.list(recovery.strategy());
                     return Ok(retry);
                 }
             }

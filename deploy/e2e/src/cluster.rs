@@ -32,7 +32,8 @@ pub enum Authorization {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Etcd {
     Current,
-    /// 3.5.7, whose progress an API server cannot request: it then refuses streaming lists.
+    /// 3.5.7, whose progress an API server cannot request: it has no streaming lists, and reads
+    /// lists as of now from etcd.
     WithoutProgress,
 }
 

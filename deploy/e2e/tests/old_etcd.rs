@@ -1,5 +1,5 @@
-//! An API server that streams no lists, because it cannot request the progress of its etcd: the
-//! answers are those of any other, also after it was away.
+//! An API server that cannot request the progress of its etcd, so that it has no streaming lists
+//! and reads lists as of now from etcd: the answers are those of any other, also after it was away.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use e2e::tools::Tools;
 const CHANGE_LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
-fn lists_and_watches_without_streaming_lists() {
+fn lists_and_watches() {
     let Some(tools) = Tools::find("old_etcd") else { return };
     let mut cluster = Cluster::start_on(Etcd::WithoutProgress, Authorization::Open, &tools);
     cluster.objects().create(&service("before", "10.96.1.1"));

@@ -5,16 +5,13 @@
 //! this working. The objects have the managed fields and annotations of real ones: most of their
 //! bytes.
 
-use std::fmt::Write;
-
-use futures::StreamExt;
 use http::{Request, Response};
 use http_body_util::StreamBody;
 use hyper::body::{Bytes, Frame};
 use kube::client::{Body, DynBody};
 use tower::BoxError;
 
-use super::tests::{END, options};
+use super::tests::{options, stream};
 use super::*;
 use crate::object::Change;
 
@@ -65,18 +62,15 @@ const ENDPOINT: &str = r#"{"addresses":["10.A.B"],
     "targetRef":{"kind":"Pod","namespace":"namespace-7","name":"service-INDEX-6d4cf56db6-x2x7q",
     "uid":"9b8a7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c6d"},"nodeName":"node-17","zone":"eu-central-1a"}"#;
 
-/// A streaming list of `count` objects in JSON.
+/// A list of `count` objects in JSON.
 fn json_list(template: &str, count: usize) -> Bytes {
-    // An event is one line.
     let endpoints = [line(ENDPOINT), line(ENDPOINT), line(ENDPOINT)].join(",");
     let template = line(template).replace("ENDPOINT", &endpoints);
-    let mut text = String::new();
-    for index in 0..count {
-        let object =
-            template.replace("INDEX", &index.to_string()).replace("10.A.B", &address(index));
-        writeln!(text, r#"{{"type":"ADDED","object":{object}}}"#).expect("memory");
-    }
-    Bytes::from(text + END + "\n")
+    let object = |index: usize| {
+        template.replace("INDEX", &index.to_string()).replace("10.A.B", &address(index))
+    };
+    let items = (0..count).map(object).collect::<Vec<_>>().join(",");
+    Bytes::from(format!(r#"{{"metadata":{{"resourceVersion":"2"}},"items":[{items}]}}"#))
 }
 
 fn line(text: &str) -> String {
@@ -218,25 +212,16 @@ fn object(template: &str, index: usize) -> serde_json::Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// A watch event: its length, its type, and the object in its envelope.
-fn frame(what: &str, object: Message) -> Vec<u8> {
-    let types = Message::default().bytes(1, "v1").bytes(2, "Kind");
-    let envelope = Message::default().nested(1, types).nested(2, object).bytes(3, "").bytes(4, "");
-    let object = Message::default().bytes(1, [b"k8s\0".as_slice(), &envelope.0].concat());
-    let event = Message::default().bytes(1, what).nested(2, object).0;
-    [&(event.len() as u32).to_be_bytes(), event.as_slice()].concat()
-}
-
-/// A streaming list of `count` objects in protobuf.
+/// A list of `count` objects in protobuf, in its envelope.
 fn protobuf_list(object: fn(usize) -> Message, count: usize) -> Bytes {
-    let mut frames: Vec<u8> = (0..count).flat_map(|index| frame("ADDED", object(index))).collect();
-    let end = Message::default().bytes(1, "k8s.io/initial-events-end").bytes(2, "true");
-    let metadata = Message::default().bytes(6, "2").nested(12, end);
-    frames.extend(frame("BOOKMARK", Message::default().nested(1, metadata)));
-    Bytes::from(frames)
+    let list = Message::default().nested(1, Message::default().bytes(2, "2"));
+    let list = (0..count).fold(list, |list, index| list.nested(2, object(index)));
+    let types = Message::default().bytes(1, "v1").bytes(2, "List");
+    let envelope = Message::default().nested(1, types).nested(2, list).bytes(3, "").bytes(4, "");
+    Bytes::from([b"k8s\0".as_slice(), &envelope.0].concat())
 }
 
-/// Streaming lists in one encoding.
+/// Lists in one encoding.
 #[derive(Clone)]
 struct Lists {
     content_type: &'static str,
@@ -257,7 +242,7 @@ impl Lists {
 
     fn protobuf(count: usize) -> Self {
         Self {
-            content_type: "application/vnd.kubernetes.protobuf;stream=watch",
+            content_type: "application/vnd.kubernetes.protobuf",
             namespaces: protobuf_list(service, 0),
             services: protobuf_list(service, count),
             slices: protobuf_list(slice, count),
@@ -265,13 +250,13 @@ impl Lists {
     }
 }
 
-/// The body in pieces, as they come from a socket. It stays open.
+/// The body in pieces, as they come from a socket.
 fn body(text: Bytes) -> Box<DynBody> {
     let piece_len = 16 * 1024;
     let pieces = (0..text.len()).step_by(piece_len);
     let pieces = pieces.map(move |at| text.slice(at..text.len().min(at + piece_len)));
     let pieces = futures::stream::iter(pieces.map(|piece| Ok::<_, BoxError>(Frame::data(piece))));
-    Box::new(StreamBody::new(pieces.chain(futures::stream::pending())))
+    Box::new(StreamBody::new(pieces))
 }
 
 /// CPU time of this thread.
@@ -286,13 +271,15 @@ async fn take_in(lists: Lists, count: usize) -> Duration {
     let options = Options { no_endpoints: false, ..options() };
     let status = Arc::new(SourceStatus::new(&options));
     let service = tower::service_fn(move |request: Request<Body>| {
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         let text = match request.uri().path() {
             "/api/v1/services" => lists.services.clone(),
             "/apis/discovery.k8s.io/v1/endpointslices" => lists.slices.clone(),
             _ => lists.namespaces.clone(),
         };
+        let body = if is_watch { stream(&[], true) } else { body(text) };
         let response = Response::builder().header("content-type", lists.content_type);
-        async move { Ok::<_, BoxError>(response.body(body(text)).expect("a response")) }
+        async move { Ok::<_, BoxError>(response.body(body).expect("a response")) }
     });
     let client = kube::Client::new(service, "default");
     let connector = Connector::having(client, Arc::clone(&status));

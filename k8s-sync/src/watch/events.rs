@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::pieces::Pieces;
-use super::protobuf::{self, ENDS_LIST, Malformed, ProtoObject, Wanted};
+use super::protobuf::{self, Malformed, ProtoObject, Wanted};
 use super::request::{ApiError, Encoding, ServerFailure};
 
 /// etcd limits objects to 1.5 MB, so a longer frame is invalid.
@@ -24,8 +24,6 @@ pub(super) enum WatchEvent<T> {
     Deleted(Box<T>),
     Bookmark {
         resource_version: String,
-        /// The initial list is complete.
-        ends_list: bool,
     },
     /// An event of unknown type, or with an object that cannot be one.
     Unknown,
@@ -121,10 +119,8 @@ fn of_frame<T: ProtoObject>(frame: &[u8], wanted: Wanted) -> Result<WatchEvent<T
     match what {
         "ADDED" | "MODIFIED" => T::decode(object, wanted).map(Box::new).map(WatchEvent::Applied),
         "DELETED" => T::decode(object, wanted).map(Box::new).map(WatchEvent::Deleted),
-        "BOOKMARK" => protobuf::bookmark(object).map(|bookmark| WatchEvent::Bookmark {
-            resource_version: bookmark.resource_version,
-            ends_list: bookmark.ends_list,
-        }),
+        "BOOKMARK" => protobuf::bookmark(object)
+            .map(|resource_version| WatchEvent::Bookmark { resource_version }),
         "ERROR" => {
             return Err(ApiError::Status(protobuf::failure(object).map_err(broken)?));
         }
@@ -153,8 +149,6 @@ struct JsonBookmark {
 #[serde(rename_all = "camelCase")]
 struct JsonBookmarkMetadata {
     resource_version: String,
-    #[serde(default)]
-    annotations: std::collections::BTreeMap<String, String>,
 }
 
 fn of_line<T: ProtoObject>(line: &[u8]) -> Result<WatchEvent<T>, ApiError> {
@@ -164,9 +158,7 @@ fn of_line<T: ProtoObject>(line: &[u8]) -> Result<WatchEvent<T>, ApiError> {
         }
         Ok(JsonEvent::Deleted(object)) => return Ok(WatchEvent::Deleted(Box::new(object))),
         Ok(JsonEvent::Bookmark(JsonBookmark { metadata })) => {
-            let ends_list = metadata.annotations.contains_key(ENDS_LIST);
-            let resource_version = metadata.resource_version;
-            return Ok(WatchEvent::Bookmark { resource_version, ends_list });
+            return Ok(WatchEvent::Bookmark { resource_version: metadata.resource_version });
         }
         Ok(JsonEvent::Error(failure)) => return Err(ApiError::Status(failure)),
         Err(error) => error,

@@ -14,8 +14,6 @@ use crate::raw::Kind;
 
 /// What an API server says if its cache has not reached the version that was asked for.
 const TOO_LARGE: &str = "Too large resource version";
-/// What an API server says, with a 500, to a streaming list if its etcd is too old for one.
-const NO_PROGRESS: &str = "RequestWatchProgress is disabled";
 /// For a 429 without Retry-After.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 /// Bytes to keep of a server's message. The page of a proxy would fill the log.
@@ -346,7 +344,6 @@ fn sort_status(status: &ServerFailure) -> (Failure, Cause) {
         504 if status.message.contains(TOO_LARGE) => (Failure::Behind, Cause::Other),
         502..=504 => (Failure::Unreachable, Cause::Gateway),
         400..500 => (Failure::Refused, Cause::Other),
-        500 if status.message.contains(NO_PROGRESS) => (Failure::Refused, Cause::Other),
         _ => (Failure::Faulty, Cause::Other),
     }
 }

@@ -15,11 +15,6 @@ pub(super) fn failed(error: &ApiError) -> Finding {
     (Observation::Failed(diagnosis.failure), Some(diagnosis))
 }
 
-pub(super) fn cut() -> Finding {
-    let diagnosis = Diagnosis::new(Failure::Faulty, "the list ended early");
-    (Observation::Failed(diagnosis.failure), Some(diagnosis))
-}
-
 pub(super) fn unreadable() -> Diagnosis {
     let error = "cannot read an event of the watch: unknown type or object; \
                  a new list replaces it within a minute";

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::Sender;
 
-use super::finding::{Finding, cut, failed, probed, unreadable};
+use super::finding::{Finding, failed, probed, unreadable};
 use super::list_watch::{ListWatch, Step};
 use super::now;
 use super::protobuf::ProtoObject;
@@ -84,7 +84,6 @@ async fn forward<T: ProtoObject>(
             let complete = Observation::ListComplete { is_resumable };
             (Some(Change::InitDone), Some((complete, None)))
         }
-        Step::ListCut => (None, Some(cut())),
         Step::WatchBegins => (None, Some((Observation::WatchBegins, None))),
         Step::WatchEnds => (None, Some((Observation::WatchEnds, None))),
         Step::Unreadable => (None, Some((Observation::Unreadable, Some(unreadable())))),

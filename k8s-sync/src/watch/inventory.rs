@@ -58,11 +58,6 @@ impl Inventory {
         insert(&mut self.listing, ObjectVersion::of(metadata, &self.hasher));
     }
 
-    /// An object was deleted while its list was being received.
-    pub(super) fn unlisted(&mut self, metadata: &RawMetadata) {
-        remove(&mut self.listing, ObjectVersion::of(metadata, &self.hasher));
-    }
-
     pub(super) fn list_complete(&mut self) {
         self.objects = std::mem::take(&mut self.listing);
     }

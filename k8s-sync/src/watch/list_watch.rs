@@ -14,7 +14,7 @@ use super::inventory::Inventory;
 use super::list::{ListReader, read_all};
 use super::protobuf::{ProtoObject, Wanted};
 use super::queries::Queries;
-use super::recovery::{ComparisonResult, Freshness, ProbeResult, Strategy};
+use super::recovery::{ComparisonResult, ProbeResult, Strategy};
 use super::request::{ApiBody, ApiError, Exchange, send};
 use crate::options::Options;
 use crate::raw::RawNamespace;
@@ -29,8 +29,6 @@ pub(super) enum Step<T> {
         /// The list has a version to watch from.
         is_resumable: bool,
     },
-    /// A streaming list has ended before it was complete.
-    ListCut,
     WatchBegins,
     Applied(Box<T>),
     Deleted(Box<T>),
@@ -60,7 +58,6 @@ enum State<'s, T> {
     },
     /// The next page begins at this token.
     NextPage(String),
-    Streaming(Events<'s>),
     Listed,
     Watching(Events<'s>),
 }
@@ -78,7 +75,6 @@ pub(super) struct ListWatch<'s, T> {
     queries: Queries,
     wanted: Wanted,
     strategy: Strategy,
-    freshness: Freshness,
     state: State<'s, T>,
     /// The list's beginning has been reported.
     has_begun: bool,
@@ -100,7 +96,6 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
             queries: Queries::new(T::KIND, options),
             wanted: Wanted { endpoint_pod_names: options.endpoint_pod_names },
             strategy,
-            freshness: Freshness::Remembered,
             state: State::Start,
             has_begun: false,
             version: String::new(),
@@ -114,8 +109,8 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
     }
 
     /// Drops everything; a list comes next.
-    pub(super) fn list(&mut self, strategy: Strategy, freshness: Freshness) {
-        (self.strategy, self.freshness) = (strategy, freshness);
+    pub(super) fn list(&mut self, strategy: Strategy) {
+        self.strategy = strategy;
         self.start_list();
     }
 
@@ -162,57 +157,39 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
     }
 
     fn step(&mut self) -> Result<Option<Step<T>>, ApiError> {
-        loop {
-            let step = match &mut self.state {
-                State::Start | State::NextPage(_) | State::Listed => None,
-                State::Page { list, .. } if !self.has_begun => {
-                    if list.has_begun()? {
-                        self.has_begun = true;
-                        self.inventory.list_begins();
-                        Some(Step::ListBegins)
-                    } else {
-                        None
-                    }
-                }
-                State::Page { list, has_ended, .. } => match list.next()? {
-                    Some(object) => {
-                        self.inventory.listed(object.metadata());
-                        Some(Step::Listed(Box::new(object)))
-                    }
-                    None if *has_ended => self.page_complete(),
-                    None => None,
-                },
-                State::Streaming(_) if !self.has_begun => {
+        let step = match &mut self.state {
+            State::Start | State::NextPage(_) | State::Listed => None,
+            State::Page { list, .. } if !self.has_begun => {
+                if list.has_begun()? {
                     self.has_begun = true;
                     self.inventory.list_begins();
                     Some(Step::ListBegins)
+                } else {
+                    None
                 }
-                State::Streaming(events) => match events.next()? {
-                    Some(event) => match self.of_list(event) {
-                        Some(step) => Some(step),
-                        None => continue,
-                    },
-                    None if events.has_ended => {
-                        self.start_list();
-                        Some(Step::ListCut)
-                    }
-                    None => None,
-                },
-                State::Watching(_) if !self.has_begun => {
-                    self.has_begun = true;
-                    Some(Step::WatchBegins)
+            }
+            State::Page { list, has_ended, .. } => match list.next()? {
+                Some(object) => {
+                    self.inventory.listed(object.metadata());
+                    Some(Step::Listed(Box::new(object)))
                 }
-                State::Watching(events) => match events.next()? {
-                    Some(event) => Some(self.of_watch(event)),
-                    None if events.has_ended => {
-                        self.state = State::Listed;
-                        Some(Step::WatchEnds)
-                    }
-                    None => None,
-                },
-            };
-            return Ok(step);
-        }
+                None if *has_ended => self.page_complete(),
+                None => None,
+            },
+            State::Watching(_) if !self.has_begun => {
+                self.has_begun = true;
+                Some(Step::WatchBegins)
+            }
+            State::Watching(events) => match events.next()? {
+                Some(event) => Some(self.of_watch(event)),
+                None if events.has_ended => {
+                    self.state = State::Listed;
+                    Some(Step::WatchEnds)
+                }
+                None => None,
+            },
+        };
+        Ok(step)
     }
 
     /// Waits until `ready` may have a step. Dropping the future loses no event.
@@ -224,9 +201,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
     /// After an error, a list starts over, and a watch resumes.
     fn start_over(&mut self) {
         match self.state {
-            State::Start | State::Page { .. } | State::NextPage(_) | State::Streaming(_) => {
-                self.start_list();
-            }
+            State::Start | State::Page { .. } | State::NextPage(_) => self.start_list(),
             State::Listed | State::Watching(_) => self.state = State::Listed,
         }
     }
@@ -249,7 +224,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
                 }
                 Ok(())
             }
-            State::Streaming(events) | State::Watching(events) => events.receive().await,
+            State::Watching(events) => events.receive().await,
             State::Listed => {
                 let request = self.queries.watch(&self.version)?;
                 let body = send(&self.client, request, Exchange::Watch, self.status).await?;
@@ -262,15 +237,6 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
 
     async fn begin(&mut self) -> Result<(), ApiError> {
         let request = match self.strategy {
-            Strategy::Streaming => {
-                let request = self.queries.stream(match self.freshness {
-                    Freshness::Remembered => self.oldest_version(),
-                    Freshness::Newest => "",
-                })?;
-                let body = send(&self.client, request, Exchange::Watch, self.status).await?;
-                self.state = State::Streaming(Events::new(body, self.wanted));
-                return Ok(());
-            }
             Strategy::Cached => self.queries.cached(self.oldest_version())?,
             Strategy::Paged => self.queries.page(None)?,
             Strategy::Whole => self.queries.whole()?,
@@ -310,31 +276,6 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         Step::ListComplete { is_resumable: !self.version.is_empty() }
     }
 
-    /// Interprets an event of a streaming list. `None` if it has no effect.
-    fn of_list(&mut self, event: WatchEvent<T>) -> Option<Step<T>> {
-        match event {
-            WatchEvent::Applied(object) => {
-                self.inventory.listed(object.metadata());
-                Some(Step::Listed(object))
-            }
-            WatchEvent::Deleted(object) => {
-                self.inventory.unlisted(object.metadata());
-                Some(Step::Deleted(object))
-            }
-            WatchEvent::Bookmark { ends_list: false, .. } => None,
-            WatchEvent::Bookmark { resource_version, ends_list: true } => {
-                self.version = resource_version;
-                let State::Streaming(events) = std::mem::replace(&mut self.state, State::Start)
-                else {
-                    unreachable!("an event of a streaming list");
-                };
-                self.state = State::Watching(events);
-                Some(self.complete())
-            }
-            WatchEvent::Unknown => Some(Step::Unreadable),
-        }
-    }
-
     fn of_watch(&mut self, event: WatchEvent<T>) -> Step<T> {
         match event {
             WatchEvent::Applied(object) => {
@@ -347,7 +288,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
                 self.advance_to(object.metadata().resource_version.as_deref().unwrap_or_default());
                 Step::Deleted(object)
             }
-            WatchEvent::Bookmark { resource_version, .. } => {
+            WatchEvent::Bookmark { resource_version } => {
                 let compared = compare(resource_version, self.version.clone());
                 self.advance_to(&compared.server);
                 Step::Bookmark(compared)

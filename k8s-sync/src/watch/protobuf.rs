@@ -420,33 +420,22 @@ pub(super) fn watch_event(message: &[u8]) -> Result<(&str, &[u8]), Malformed> {
     Ok((what, open(object)?))
 }
 
-/// An object of any kind of which only the version matters.
-#[derive(Debug, Default)]
-pub(super) struct ProtoBookmark {
-    pub(super) resource_version: String,
-    pub(super) ends_list: bool,
-}
-
-pub(super) fn bookmark(message: &[u8]) -> Result<ProtoBookmark, Malformed> {
-    let mut bookmark = ProtoBookmark::default();
+/// The resource version of a bookmark, which is an object of the watched kind with nothing else.
+pub(super) fn bookmark(message: &[u8]) -> Result<String, Malformed> {
+    let mut resource_version = String::new();
     each_field(message, |tag, value| {
         if tag != 1 {
             return Ok(());
         }
         each_field(value.bytes()?, |tag, value| {
-            match tag {
-                6 => bookmark.resource_version = value.string()?,
-                12 => bookmark.ends_list |= entry(value.bytes()?)?.0 == ENDS_LIST.as_bytes(),
-                _ => {}
+            if tag == 6 {
+                resource_version = value.string()?;
             }
             Ok(())
         })
     })?;
-    Ok(bookmark)
+    Ok(resource_version)
 }
-
-/// The annotation of the bookmark that ends a streaming list.
-pub(super) const ENDS_LIST: &str = "k8s.io/initial-events-end";
 
 /// `metadata` of a list.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use http::Request;
 use http::header::{ACCEPT, HeaderValue};
 use kube::api::{ListParams, WatchParams};
 
-use super::recovery::{STREAMING_LIST_MAX, WATCH_MAX};
+use super::recovery::WATCH_MAX;
 use super::request::ApiError;
 use crate::options::Options;
 use crate::raw::Kind;
@@ -38,8 +38,6 @@ pub(super) struct Queries {
     path: kube::core::Request,
     /// A list without a limit.
     list: ListParams,
-    /// A list as the beginning of a watch.
-    stream: WatchParams,
     watch: WatchParams,
 }
 
@@ -63,12 +61,7 @@ impl Queries {
             timeout: Some(WATCH_MAX.as_secs() as u32),
             ..WatchParams::default()
         };
-        let stream = WatchParams {
-            send_initial_events: true,
-            timeout: Some(STREAMING_LIST_MAX.as_secs() as u32),
-            ..watch.clone()
-        };
-        Self { path: kube::core::Request::new(path(kind, None)), list, stream, watch }
+        Self { path: kube::core::Request::new(path(kind, None)), list, watch }
     }
 
     /// A list without a limit, as of now.
@@ -102,11 +95,6 @@ impl Queries {
     /// read all objects until one matches.
     pub(super) fn probe(&self) -> Result<Request<Vec<u8>>, ApiError> {
         built(self.path.list(&ListParams::default().limit(1)))
-    }
-
-    /// `version`: as for `cached`. If it is empty, the list is as of now.
-    pub(super) fn stream(&self, version: &str) -> Result<Request<Vec<u8>>, ApiError> {
-        built(self.path.watch(&self.stream, version))
     }
 
     pub(super) fn watch(&self, version: &str) -> Result<Request<Vec<u8>>, ApiError> {

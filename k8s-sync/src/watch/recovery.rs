@@ -16,12 +16,9 @@ use std::time::{Duration, Instant};
 use backoff::Backoff;
 pub(super) use next::{Next, Retry};
 pub(super) use observation::{ComparisonResult, Failure, Observation, ProbeResult};
-pub(super) use strategy::{Freshness, Strategy};
+pub(super) use strategy::Strategy;
 
-/// Deadline of a streaming list. One that is still incomplete never will be: the server knows the
-/// request but not the bookmark.
-pub(super) const STREAMING_LIST_MAX: Duration = Duration::from_secs(60);
-/// Deadline of other lists. Each of their requests also has the client's own timeouts.
+/// Deadline of a list. Each of its requests also has the client's own timeouts.
 const LIST_MAX: Duration = Duration::from_secs(600);
 /// Range of the jittered interval between comparisons with the server, which find changes that a
 /// watch has silently lost. If one is not possible, a full list takes its place.
@@ -75,14 +72,10 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Recovery {
     strategy: Strategy,
-    freshness: Freshness,
-    /// The server does not support streaming lists. Known once another list worked where a
-    /// streaming one had been refused, or had never ended.
-    is_streamless: bool,
-    /// The strategy replaces a streaming list that failed in another way, which says nothing about
-    /// the server's abilities: once a watch works, lists are streaming ones again, as they always
-    /// are in client-go.
-    is_fallback: bool,
+    /// The next list has to be as of now: what was received before is lost or is ahead of the
+    /// server's cache. Otherwise a server with an old cache could send the same outdated list for
+    /// ever.
+    is_newest_needed: bool,
     phase: Phase,
     /// The list has a version to watch from.
     is_resumable: bool,
@@ -118,20 +111,17 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    /// `is_streamless`: what another kind has learned about this server.
-    pub(super) fn new(is_streamless: bool, now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
-            strategy: if is_streamless { Strategy::Cached } else { Strategy::Streaming },
-            freshness: Freshness::Remembered,
-            is_streamless,
-            is_fallback: false,
+            strategy: Strategy::Cached,
+            is_newest_needed: false,
             phase: Phase::Listing,
             is_resumable: true,
             is_watch_kept: false,
             is_current: false,
             has_gap: false,
             is_held_back: false,
-            list_by: now + STREAMING_LIST_MAX,
+            list_by: now + LIST_MAX,
             compare_at: now + COMPARE_MAX,
             is_comparing: false,
             began_at: now,
@@ -153,15 +143,6 @@ impl Recovery {
         self.strategy
     }
 
-    /// How old the next list may be.
-    pub(super) fn freshness(&self) -> Freshness {
-        self.freshness
-    }
-
-    pub(super) fn is_streamless(&self) -> bool {
-        self.is_streamless
-    }
-
     /// A complete list is being received.
     pub(super) fn is_listing(&self) -> bool {
         self.phase == Phase::Listing
@@ -180,12 +161,11 @@ impl Recovery {
     /// When to observe `DeadlinePassed` if nothing else happens before.
     pub(super) fn deadline(&self) -> Instant {
         let silent_at = self.received_at + SILENCE_MAX;
-        match (self.phase, self.strategy) {
-            (Phase::Listing, Strategy::Streaming) => self.list_by.min(silent_at),
-            (Phase::Listing, Strategy::Cached | Strategy::Paged | Strategy::Whole) => self.list_by,
+        match self.phase {
+            Phase::Listing => self.list_by,
             // The client limits the time of its requests.
-            (Phase::Resuming, _) => self.compare_at,
-            (Phase::Watching, _) => {
+            Phase::Resuming => self.compare_at,
+            Phase::Watching => {
                 let due = self.compare_at.min(silent_at);
                 self.probe_at.map_or(due, |at| due.min(at))
             }
@@ -212,11 +192,7 @@ impl Recovery {
             }
             (Observation::WatchBegins, _) => self.watch_began(now),
             (Observation::WatchEnds, _) => self.watch_ended(now, random),
-            // No later event would make up for an unreadable one in a list.
-            (Observation::Unreadable, Phase::Listing) => {
-                self.list_failed(Failure::Faulty, now, random)
-            }
-            (Observation::Unreadable, Phase::Resuming | Phase::Watching) => {
+            (Observation::Unreadable, _) => {
                 self.has_gap = true;
                 self.compare_at = self.compare_at.min(now + RELIST_SOON);
                 Next::Continue
@@ -242,29 +218,16 @@ impl Recovery {
         self.schedule_comparison(now, random);
         self.is_resumable = is_resumable;
         (self.is_watch_kept, self.has_gap) = (false, false);
-        self.freshness = Freshness::Remembered;
+        self.is_newest_needed = false;
         (self.received_at, self.verified_at) = (now, Some(now));
-        match self.strategy {
-            Strategy::Streaming => {
-                self.resumes_refused = 0;
-                self.watch_began(now)
-            }
-            Strategy::Cached | Strategy::Paged | Strategy::Whole => {
-                self.is_streamless |= !self.is_fallback;
-                // A streaming list is tried again once a watch begins, since it is one.
-                self.strategy = Strategy::Cached;
-                (self.phase, self.unwatched_since) = (Phase::Resuming, Some(now));
-                Next::Continue
-            }
-        }
+        self.strategy = Strategy::Cached;
+        (self.phase, self.unwatched_since) = (Phase::Resuming, Some(now));
+        Next::Continue
     }
 
     fn watch_began(&mut self, now: Instant) -> Next {
         self.phase = Phase::Watching;
         self.unwatched_since = None;
-        if self.is_fallback {
-            self.reset_strategy();
-        }
         (self.began_at, self.received_at) = (now, now);
         if !self.is_resumable || self.verified_at.is_some_and(|at| now - at <= VERIFIED_MAX) {
             self.is_current = true;
@@ -310,7 +273,7 @@ impl Recovery {
         match compared {
             ComparisonResult::Same => self.schedule_comparison(now, random),
             ComparisonResult::Lost(_) => {
-                (self.freshness, self.has_gap) = (Freshness::Newest, true);
+                (self.is_newest_needed, self.has_gap) = (true, true);
                 return self.list_again(now);
             }
             // The server does not have such lists.
@@ -363,7 +326,7 @@ impl Recovery {
             }
             ProbeResult::WentBack => {
                 self.is_current = false;
-                self.freshness = Freshness::Newest;
+                self.is_newest_needed = true;
                 let pause = self.backoff.list_pause(now, random);
                 self.list(Retry { pause, is_client_renewed: false }, now)
             }
@@ -384,18 +347,10 @@ impl Recovery {
     fn list_failed(&mut self, failure: Failure, now: Instant, random: f64) -> Next {
         let is_in_a_row = self.backoff.is_in_a_row(now);
         let retry = self.retry(failure, now, random);
-        let (strategy, is_due) = match (failure, self.strategy, self.freshness) {
-            // Even as of now: the cache does not keep up with etcd, from which pages are read. That
-            // says nothing about streaming lists.
-            (Failure::Behind, Strategy::Streaming, Freshness::Newest) => (Strategy::Paged, true),
-            (_, strategy, _) => strategy.after(failure, self.initial_strategy()),
-        };
-        if self.strategy == Strategy::Streaming && strategy != Strategy::Streaming {
-            self.is_fallback = failure != Failure::Refused;
-        }
+        let (strategy, is_due) = self.strategy.after(failure);
         self.strategy = strategy;
         if failure == Failure::Behind {
-            self.freshness = Freshness::Newest;
+            self.is_newest_needed = true;
         }
         if failure == Failure::Unreachable && is_in_a_row {
             self.alternate_strategy();
@@ -444,7 +399,6 @@ impl Recovery {
                 let since = *self.unwatched_since.get_or_insert(now);
                 if now - since >= RELIST_SOON {
                     (self.unwatched_since, self.is_watch_kept) = (None, self.is_resumable);
-                    self.avoid_stream();
                     return self.list(retry, now);
                 }
                 false
@@ -457,40 +411,24 @@ impl Recovery {
             }
         };
         if is_list_due {
-            if matches!(failure, Failure::Expired | Failure::Behind) {
-                self.freshness = Freshness::Newest;
-            }
             let pause = self.backoff.list_pause(now, random);
+            // The version of the last list may be too old as well: the cache lags behind.
+            if failure == Failure::Behind || (failure == Failure::Expired && !pause.is_zero()) {
+                self.is_newest_needed = true;
+            }
             self.list(Retry { pause, ..retry }, now)
         } else {
             self.resume(retry, now, random)
         }
     }
 
-    /// The strategy to start with.
-    fn initial_strategy(&self) -> Strategy {
-        if self.is_streamless { Strategy::Cached } else { Strategy::Streaming }
-    }
-
-    fn reset_strategy(&mut self) {
-        (self.strategy, self.is_fallback) = (self.initial_strategy(), false);
-    }
-
-    /// No response: the server may be down, or a proxy lets lists through but no streams, or short
-    /// responses but no long ones.
+    /// No response: the server may be down, or a proxy lets short responses through but no long
+    /// ones.
     fn alternate_strategy(&mut self) {
-        match self.strategy {
-            Strategy::Streaming => self.avoid_stream(),
-            Strategy::Cached => self.strategy = Strategy::Paged,
-            Strategy::Paged | Strategy::Whole => self.reset_strategy(),
-        }
-    }
-
-    /// To a proxy, a streaming list is a watch.
-    fn avoid_stream(&mut self) {
-        if self.strategy == Strategy::Streaming {
-            (self.strategy, self.is_fallback) = (Strategy::Cached, true);
-        }
+        self.strategy = match self.strategy {
+            Strategy::Cached => Strategy::Paged,
+            Strategy::Paged | Strategy::Whole => Strategy::Cached,
+        };
     }
 
     fn resume(&mut self, retry: Retry, now: Instant, random: f64) -> Next {
@@ -505,17 +443,13 @@ impl Recovery {
     }
 
     fn list(&mut self, retry: Retry, now: Instant) -> Next {
-        if (self.strategy, self.freshness) == (Strategy::Cached, Freshness::Newest) {
+        if self.strategy == Strategy::Cached && self.is_newest_needed {
             self.strategy = Strategy::Paged;
         }
-        let list_max = match self.strategy {
-            Strategy::Streaming => STREAMING_LIST_MAX,
-            Strategy::Cached | Strategy::Paged | Strategy::Whole => LIST_MAX,
-        };
         let begins_at = now + retry.pause;
         self.is_comparing = false;
         (self.phase, self.probe_at, self.verified_at) = (Phase::Listing, None, None);
-        (self.received_at, self.list_by) = (begins_at, begins_at + list_max);
+        (self.received_at, self.list_by) = (begins_at, begins_at + LIST_MAX);
         Next::List(retry)
     }
 

@@ -26,7 +26,7 @@ const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Timeout for the head of a list. The API server itself gives up after a minute.
 const LIST_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Timeout between two pieces of a list, which are sent without pauses.
-const BODY_SILENCE_MAX: Duration = Duration::from_secs(20);
+pub(super) const BODY_SILENCE_MAX: Duration = Duration::from_secs(20);
 /// Timeout for the whole body of an error.
 const ERROR_WAIT_MAX: Duration = Duration::from_secs(20);
 /// More of it is not read: it comes from something in front of the API server.
@@ -151,7 +151,7 @@ pub(super) enum Exchange {
     List,
     /// A list of one object.
     Probe,
-    /// Includes streaming lists. Its body may be silent: the recovery watches over that.
+    /// Its body may be silent: the recovery watches over that.
     Watch,
 }
 

@@ -15,6 +15,7 @@ use crate::object::{Change, Namespace};
 use crate::options::Source;
 
 /// The server's response to the next request of a kind.
+#[derive(Clone, Copy)]
 enum Answer {
     /// HTTP status and body. Retry-After is 7 s where it applies.
     Status(u16, &'static str),
@@ -22,12 +23,14 @@ enum Answer {
     Ends(&'static [&'static str]),
     /// 200, these lines, then nothing more.
     Open(&'static [&'static str]),
-    /// Like `Open`, for the next list. Watches resumed before it stay quiet.
-    Listed(&'static [&'static str]),
+    /// A list. Watches resumed before it stay quiet.
+    Listed(&'static str),
     /// A list. Watches resumed before it get no connection.
     OnlyListed(&'static str),
     /// 200 and a list in protobuf, in one piece.
     Protobuf(&'static [u8]),
+    /// The same, but the end of the body never comes.
+    Stalls(&'static [u8]),
     /// No connection.
     Refuse,
     /// No response at all.
@@ -37,25 +40,33 @@ enum Answer {
 }
 use Answer::*;
 
+/// A list of the namespace `a`.
+const LIST_A: Answer = Status(
+    200,
+    r#"{"metadata":{"resourceVersion":"2"},
+        "items":[{"metadata":{"name":"a","resourceVersion":"1"}}]}"#,
+);
+/// A list of the namespace `b`.
+const LIST_B: Answer = Status(200, B_ONLY);
+const B_ONLY: &str = r#"{"metadata":{"resourceVersion":"2"},
+    "items":[{"metadata":{"name":"b","resourceVersion":"2"}}]}"#;
 const NS_A: &str = r#"{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"1"}}}"#;
 const NS_B: &str = r#"{"type":"ADDED","object":{"metadata":{"name":"b","resourceVersion":"2"}}}"#;
 const NS_A_GONE: &str =
     r#"{"type":"DELETED","object":{"metadata":{"name":"a","resourceVersion":"3"}}}"#;
-pub(super) const END: &str = concat!(
-    r#"{"type":"BOOKMARK","object":{"kind":"x","apiVersion":"v1","#,
-    r#""metadata":{"resourceVersion":"2","#,
-    r#""annotations":{"k8s.io/initial-events-end":"true"}}}}"#,
-);
 const GONE: &str = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}"#;
 const NS_LIST: &str = r#"{"kind":"NamespaceList","apiVersion":"v1",
     "metadata":{"resourceVersion":"2"},
     "items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
 
-/// The same in protobuf: the envelope, its field 2, the list's version, and two namespaces.
+const NO_OBJECTS: &str = r#"{"metadata":{"resourceVersion":"2"},"items":[]}"#;
+/// `NS_LIST` in protobuf: the envelope, its field 2, the list's version, and two namespaces.
 const NS_LIST_PROTOBUF: &[u8] =
     b"k8s\0\x12\x13\x0a\x03\x12\x012\x12\x05\x0a\x03\x0a\x01a\x12\x05\x0a\x03\x0a\x01b";
+/// Its first namespace.
+const HALF_A_LIST: &[u8] = NS_LIST_PROTOBUF.split_at(NS_LIST_PROTOBUF.len() - 7).0;
 
-/// Responds to requests for namespaces in turn. When no responses are left, the stream stays open.
+/// Responds to requests for namespaces in turn. When no responses are left, watches stay open.
 /// Probes are answered separately.
 struct Server {
     answers: Mutex<VecDeque<Answer>>,
@@ -86,22 +97,22 @@ impl Server {
     fn head(&self, request: &Request<Body>) -> Option<Result<Response<Box<DynBody>>, BoxError>> {
         let uri = request.uri();
         let accepted = request.headers()["accept"].to_str().expect("formats");
-        if !uri.path().ends_with("/namespaces") {
-            return Some(Ok(Response::new(stream(&[END], true))));
-        }
         let parameters: Vec<&str> = uri.query().unwrap_or_default().split('&').collect();
         let has = |parameter: &str| parameters.iter().any(|found| found.starts_with(parameter));
-        let request = match (has("watch=true"), has("sendInitialEvents"), has("limit=")) {
-            (true, true, _) if parameters.contains(&"resourceVersion=0") => "stream",
-            (true, true, _) if parameters.contains(&"resourceVersion=") => "stream-now",
-            (true, true, _) => "stream-since",
-            (true, false, _) => "resume",
-            (false, _, true) if parameters.contains(&"limit=1") => "probe",
-            (false, _, true) => "page",
-            (false, _, false) if accepted.contains("PartialObjectMetadataList") => "compare",
-            (false, _, false) if has("resourceVersion=") => "list",
-            (false, _, false) => "whole",
+        let request = match (has("watch=true"), has("limit=")) {
+            (true, _) => "resume",
+            (false, true) if parameters.contains(&"limit=1") => "probe",
+            (false, true) => "page",
+            (false, false) if accepted.contains("PartialObjectMetadataList") => "compare",
+            (false, false) if parameters.contains(&"resourceVersion=0") => "list",
+            (false, false) if has("resourceVersion=") => "list-since",
+            (false, false) => "whole",
         };
+        if !uri.path().ends_with("/namespaces") {
+            let is_watch = request == "resume";
+            let lines = if is_watch { [].as_slice() } else { &[NO_OBJECTS] };
+            return Some(Ok(Response::new(stream(lines, is_watch))));
+        }
         self.requests.lock().unwrap().push(request);
         let mut asked_at = self.asked_at.lock().unwrap();
         *asked_at = (tokio::time::Instant::now(), asked_at.1.max(asked_at.0.elapsed()));
@@ -141,22 +152,27 @@ impl Server {
             Some(Status(code, text)) => with_status(code, ("retry-after", "7"), text.to_owned()),
             Some(Foreign(code, header, text)) => with_status(code, header, text.to_owned()),
             Some(Ends(lines)) => Ok(Response::new(stream(lines, false))),
-            Some(Open(lines) | Listed(lines)) => Ok(Response::new(stream(lines, true))),
-            Some(OnlyListed(list)) => with_status(200, ("x", "y"), list.to_owned()),
-            Some(Protobuf(list)) => {
-                let body = Full::new(Bytes::from_static(list)).map_err(BoxError::from);
-                let content_type = "application/vnd.kubernetes.protobuf";
-                let builder = Response::builder().header("content-type", content_type);
-                builder.body(Box::new(body) as Box<DynBody>).map_err(BoxError::from)
-            }
+            Some(Open(lines)) => Ok(Response::new(stream(lines, true))),
+            Some(Listed(list) | OnlyListed(list)) => with_status(200, ("x", "y"), list.to_owned()),
+            Some(Protobuf(list)) => protobuf(list, false),
+            Some(Stalls(list)) => protobuf(list, true),
             Some(Refuse) => Err("connection refused".into()),
             Some(HeldBack) => return None,
         })
     }
 }
 
+/// A list in protobuf, whose body may stay open.
+fn protobuf(list: &'static [u8], is_open: bool) -> Result<Response<Box<DynBody>>, BoxError> {
+    let list = futures::stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(list)))]);
+    let rest = futures::stream::pending().take(usize::from(is_open));
+    let body = Box::new(StreamBody::new(list.chain(rest))) as Box<DynBody>;
+    let content_type = "application/vnd.kubernetes.protobuf";
+    Ok(Response::builder().header("content-type", content_type).body(body)?)
+}
+
 /// A body of these lines, which may stay open.
-fn stream(lines: &'static [&'static str], is_open: bool) -> Box<DynBody> {
+pub(super) fn stream(lines: &'static [&'static str], is_open: bool) -> Box<DynBody> {
     let lines = futures::stream::iter(lines)
         .map(|line| Ok::<_, BoxError>(Frame::data(Bytes::from(format!("{line}\n")))));
     let rest = futures::stream::pending().take(usize::from(is_open));
@@ -183,7 +199,7 @@ pub(super) fn options() -> Options {
 
 /// Plays the responses, receives as many namespace events as expected, and compares the requests.
 /// Consecutive resumed watches and consecutive comparisons count as one, and probes do not count.
-/// Streaming lists are of any age, no older than what was received (`-since`), or as of now.
+/// Lists are of any age, no older than what was received (`-since`), or as of now (pages, whole).
 ///
 /// Events in short form: `(` Init, `)` InitDone, `+a` InitApply, `a` Apply, `-a` Delete.
 async fn check(
@@ -265,55 +281,52 @@ fn short(change: Change<Namespace, Box<str>>) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streaming_list_then_changes() {
-    let answers = vec![Open(&[NS_A, NS_B, END, NS_A_GONE])];
-    let (status, took) = check(answers, "( +a +b ) -a", &["stream"]).await;
-    assert_eq!(took, Duration::ZERO);
-    let report = &status.reports()[0];
-    assert!(report.is_synced && report.error.is_none() && report.since_contact.is_some());
-    assert_eq!((report.kind, report.lists, report.failures), (Kind::Namespace, 1, 0));
+async fn list_then_changes() {
+    for list in [Status(200, NS_LIST), Protobuf(NS_LIST_PROTOBUF)] {
+        let answers = vec![list, Open(&[NS_A_GONE])];
+        let (status, took) = check(answers, "( +a +b ) -a", &["list", "resume"]).await;
+        assert_eq!(took, Duration::ZERO);
+        let report = &status.reports()[0];
+        assert!(report.is_synced && report.error.is_none() && report.since_contact.is_some());
+        assert_eq!((report.kind, report.lists, report.failures), (Kind::Namespace, 1, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_streaming_lists_another_list_follows_at_once() {
+async fn after_a_refused_list_another_one_follows_at_once() {
     let answers = vec![Status(422, "no such parameter"), Status(200, NS_LIST), Open(&[NS_A_GONE])];
-    let (status, took) = check(answers, "( +a +b ) -a", &["stream", "list", "resume"]).await;
+    let (status, took) = check(answers, "( +a +b ) -a", &["list", "page", "resume"]).await;
     assert_eq!(took, Duration::ZERO);
     assert_eq!(status.reports()[0].error, None);
-    let answers =
-        vec![Status(422, "no such parameter"), Protobuf(NS_LIST_PROTOBUF), Open(&[NS_A_GONE])];
-    check(answers, "( +a +b ) -a", &["stream", "list", "resume"]).await;
-    // A list that is cut or ended by an error is never half used.
-    let answers = vec![Ends(&[NS_A]), Status(200, NS_LIST)];
-    check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
-    let answers = vec![Open(&[NS_A, GONE]), Status(200, NS_LIST)];
-    check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_stalls() {
-    let answers = vec![Open(&[NS_A]), Status(200, NS_LIST)];
-    let (_, took) = check(answers, "( +a ( +a +b )", &["stream", "list", "resume"]).await;
-    assert_eq!(took.as_secs(), 24);
+async fn a_list_that_is_cut_or_stalls_is_never_half_used() {
+    let requests = ["list", "list", "resume"];
+    let answers = vec![Protobuf(HALF_A_LIST), Status(200, NS_LIST)];
+    check(answers, "( +a ( +a +b )", &requests).await;
+    let answers = vec![Stalls(HALF_A_LIST), Status(200, NS_LIST)];
+    let (_, took) = check(answers, "( +a ( +a +b )", &requests).await;
+    assert_eq!(took.as_secs(), request::BODY_SILENCE_MAX.as_secs());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_down_is_asked_every_second() {
     let refuse = || (0..61).map(|_| Refuse);
     // At start-up.
-    let server = Arc::new(Server::new(refuse().chain([Open(&[NS_A, END])]).collect()));
-    let mut requests = vec!["stream"];
-    requests.extend(["stream", "list", "page"].repeat(20));
-    requests.push("stream");
+    let server = Arc::new(Server::new(refuse().chain([LIST_A]).collect()));
+    let mut requests = vec!["list"];
+    requests.extend(["list", "page"].repeat(30));
+    requests.extend(["list", "resume"]);
     let answers = Arc::clone(&server);
     let (_, took) = check_server(answers, ApiServer::default(), "( +a )", &requests).await;
     assert!((30..65).contains(&took.as_secs()), "{took:?}");
     assert!(server.asked_at.lock().unwrap().1 <= Duration::from_secs(1));
     // Later.
-    let answers = [Ends(&[NS_A, END])].into_iter().chain(refuse()).chain([Open(&[NS_B])]);
+    let answers = [LIST_A, Ends(&[])].into_iter().chain(refuse()).chain([Open(&[NS_B])]);
     let server = Arc::new(Server::new(answers.collect()));
     let answers = Arc::clone(&server);
-    let requests = ["stream", "resume"];
+    let requests = ["list", "resume"];
     let (_, took) = check_server(answers, ApiServer::default(), "( +a ) b", &requests).await;
     assert!((30..65).contains(&took.as_secs()), "{took:?}");
     assert!(server.asked_at.lock().unwrap().1 <= Duration::from_secs(1));
@@ -331,40 +344,41 @@ async fn a_hanging_plugin_does_not_block_an_old_token() {
     );
     std::fs::write(&file, text).expect("a file");
     let next = ApiServer { kubeconfig: Some((file, None)), ..ApiServer::default() };
-    let answers = vec![Status(401, "not now"), Status(401, "not now"), Open(&[NS_A, END])];
-    let (_, took) = check_server(Server::new(answers), next, "( +a )", &["stream"; 3]).await;
+    let answers = vec![Status(401, "not now"), Status(401, "not now"), LIST_A];
+    let requests = ["list", "list", "list", "resume"];
+    let (_, took) = check_server(Server::new(answers), next, "( +a )", &requests).await;
     assert!((2..6).contains(&took.as_secs()), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_obeyed() {
-    let answers = vec![Status(429, "busy"), Open(&[NS_A, END])];
-    let (status, took) = check(answers, "( +a )", &["stream", "stream"]).await;
+    let answers = vec![Status(429, "busy"), LIST_A];
+    let (status, took) = check(answers, "( +a )", &["list", "list", "resume"]).await;
     assert!((7000..7101).contains(&took.as_millis()), "{took:?}");
     assert_eq!(status.reports()[0].failures, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_watch_resumes() {
-    let answers = vec![Ends(&[NS_A, END]), Refuse, Refuse, Status(500, "oops"), Open(&[NS_B])];
-    let (status, took) = check(answers, "( +a ) b", &["stream", "resume"]).await;
+    let answers = vec![LIST_A, Ends(&[]), Refuse, Refuse, Status(500, "oops"), Open(&[NS_B])];
+    let (status, took) = check(answers, "( +a ) b", &["list", "resume"]).await;
     assert!(took < Duration::from_secs(3), "{took:?}");
     assert_eq!(status.reports()[0].error, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_resource_version_lists_again() {
-    // In the stream, and as an HTTP status, after which kube 5.0.0 alone would never list again.
-    let answers = vec![Open(&[NS_A, END, GONE]), Open(&[NS_B, END])];
-    check(answers, "( +a ) ( +b )", &["stream", "stream-now"]).await;
-    let answers = vec![Ends(&[NS_A, END]), Status(410, "gone"), Open(&[NS_B, END])];
-    check(answers, "( +a ) ( +b )", &["stream", "resume", "stream-now"]).await;
+    // As an event, and as an HTTP status, after which kube 5.0.0 alone would never list again.
+    for gone in [Open(&[GONE]), Status(410, "gone")] {
+        let requests = ["list", "resume", "list-since", "resume"];
+        check(vec![LIST_A, gone, LIST_B], "( +a ) ( +b )", &requests).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_list_finds_what_was_lost() {
-    let answers = vec![Open(&[NS_A, END]), Listed(&[NS_B, END])];
-    let requests = ["stream", "resume", "compare", "stream-since"];
+    let answers = vec![LIST_A, Open(&[]), Listed(B_ONLY)];
+    let requests = ["list", "resume", "compare", "list-since", "resume"];
     let (status, took) = check(answers, "( +a ) ( +b )", &requests).await;
     assert!(took >= recovery::COMPARE_MIN && took <= recovery::COMPARE_MAX, "{took:?}");
     assert_eq!(status.reports()[0].repaired, 0, "without a comparison nobody knows");
@@ -375,16 +389,14 @@ async fn a_full_list_finds_what_was_lost() {
 async fn a_comparison_finds_what_was_lost() {
     const A: &str = r#"{"metadata":{"name":"a","resourceVersion":"1"}}"#;
     const B: &str = r#"{"metadata":{"name":"b","resourceVersion":"2"}}"#;
-    const FORGOTTEN: &str = r#"{"metadata":{"resourceVersion":"2"},"items":[]}"#;
     let both: &str =
         format!(r#"{{"metadata":{{"resourceVersion":"2"}},"items":[{A},{B}]}}"#).leak();
-    for (metadata, listed, expected, repaired) in [
-        (both, [NS_A, NS_B, END].as_slice(), "( +a ) ( +a +b )", 1),
-        (FORGOTTEN, [END].as_slice(), "( +a ) ( )", 1),
-    ] {
-        let answers = vec![Open(&[NS_A, END]), Listed(listed)];
+    for (metadata, listed, expected, repaired) in
+        [(both, NS_LIST, "( +a ) ( +a +b )", 1), (NO_OBJECTS, NO_OBJECTS, "( +a ) ( )", 1)]
+    {
+        let answers = vec![LIST_A, Listed(listed)];
         let server = Server { metadata: Some(metadata), ..Server::new(answers) };
-        let requests = ["stream", "resume", "compare", "stream-now"];
+        let requests = ["list", "resume", "compare", "page", "resume"];
         let (status, took) = check_server(server, ApiServer::default(), expected, &requests).await;
         assert!(took >= recovery::COMPARE_MIN && took <= recovery::COMPARE_MAX, "{took:?}");
         let report = &status.reports()[0];
@@ -398,11 +410,11 @@ async fn a_comparison_finds_what_was_lost() {
 async fn comparisons_without_a_difference() {
     const SAME: &str = r#"{"metadata":{"resourceVersion":"2"},
         "items":[{"metadata":{"name":"a","resourceVersion":"1"}}]}"#;
-    let mut answers = vec![Open(&[NS_A, END])];
+    let mut answers = vec![LIST_A];
     answers.extend((0..300).map(|_| Open(&[])));
     answers.push(Open(&[NS_B]));
     let server = Server { metadata: Some(SAME), ..Server::new(answers) };
-    let requests = ["stream", "resume", "compare", "resume"];
+    let requests = ["list", "resume", "compare", "resume"];
     let (status, took) = check_server(server, ApiServer::default(), "( +a ) b", &requests).await;
     assert!(took > 4 * recovery::COMPARE_MIN, "{took:?}");
     let report = &status.reports()[0];
@@ -411,10 +423,10 @@ async fn comparisons_without_a_difference() {
 
 #[tokio::test(start_paused = true)]
 async fn watches_that_end_at_once_cause_no_busy_loop() {
-    let mut answers = vec![Ends(&[NS_A, END])];
-    answers.extend((0..40).map(|_| Ends(&[])));
+    let mut answers = vec![LIST_A];
+    answers.extend((0..41).map(|_| Ends(&[])));
     answers.push(Open(&[NS_B]));
-    let (_, took) = check(answers, "( +a ) b", &["stream", "resume"]).await;
+    let (_, took) = check(answers, "( +a ) b", &["list", "resume"]).await;
     assert!(took >= Duration::from_secs(9), "{took:?}");
 }
 
@@ -422,8 +434,8 @@ async fn watches_that_end_at_once_cause_no_busy_loop() {
 async fn a_forbidden_kind_does_not_hold_up_the_others() {
     let forbidden =
         r#"{"kind":"Status","code":403,"reason":"Forbidden","message":"services is forbidden"}"#;
-    let answers = vec![Status(403, forbidden), Status(403, forbidden), Open(&[NS_A, END])];
-    let (status, _) = check(answers, "( +a )", &["stream", "list", "stream"]).await;
+    let answers = vec![Status(403, forbidden), Status(403, forbidden), LIST_A];
+    let (status, _) = check(answers, "( +a )", &["list", "list", "list", "resume"]).await;
     let reports = status.reports();
     assert_eq!((reports[0].failures, reports[1].failures), (2, 0));
     assert!(status.is_synced() && reports[1].is_synced);
@@ -431,8 +443,8 @@ async fn a_forbidden_kind_does_not_hold_up_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_watch_is_resumed_within_half_a_minute() {
-    let answers = vec![Open(&[NS_A, END]), Open(&[NS_B])];
-    let (status, took) = check(answers, "( +a ) b", &["stream", "resume"]).await;
+    let answers = vec![LIST_A, Open(&[]), Open(&[NS_B])];
+    let (status, took) = check(answers, "( +a ) b", &["list", "resume"]).await;
     assert_eq!(took.as_secs(), 24);
     assert_eq!(status.reports()[0].error, None);
 }

@@ -251,7 +251,7 @@ impl Server<'_> {
         }
         self.steps.push(Step::Init);
         self.steps.extend(self.truth.values().cloned().map(Step::List));
-        // Changes while a streaming list is being sent.
+        // Changes in the middle of a list. No API server sends them, but the consumer allows it.
         let changes = if self.random.one_in(3) { self.random.below(4) } else { 0 };
         for event in (0..changes).flat_map(|_| self.change()).collect::<Vec<_>>() {
             self.steps.push(match event {

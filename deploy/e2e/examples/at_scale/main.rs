@@ -55,7 +55,7 @@ struct Cli {
     /// ms beside the API server
     #[arg(long, default_value_t = 0.8, value_name = "SHARE")]
     load: f64,
-    /// The API server's store; `old` is 3.5.7, with which no API server streams lists
+    /// The API server's store; `old` is 3.5.7, which no API server can ask for its progress
     #[arg(long, value_enum, default_value = "current")]
     etcd: EtcdChoice,
     /// Services of the part `fake`, each with five endpoints

@@ -30,8 +30,6 @@ pub enum Fault {
 /// What a fake API server does all the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Habit {
-    /// It refuses streaming lists.
-    StreamsNoLists,
     SendsNoBookmarks,
     /// It sends a byte at a time.
     IsSlow,

@@ -43,7 +43,7 @@ struct Inner {
     faults: Faults,
     habits: HashSet<Habit>,
     connection_count: u64,
-    /// Whole lists that were requested, streaming ones included, by kind.
+    /// Whole lists that were requested, by kind.
     list_counts: [usize; 4],
     /// Connections up to this one get nothing any more.
     frozen_until: u64,

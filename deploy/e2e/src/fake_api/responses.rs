@@ -1,16 +1,23 @@
 //! The bytes of lists, watch events and failures, in protobuf or JSON.
 
+use std::sync::Arc;
+
 use hyper::header::HeaderValue;
 use prost::Message;
 use prost::bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::object::{Resource, enveloped, typed_json};
-use super::schema::{Failure, ListMetadata, Metadata, OnlyMetadata, RawExtension, WatchFrame};
-use super::store::{EventKind, Stored, StoredEvent};
+use super::schema::{
+    Failure, ListMetadata, Metadata, OnlyMetadata, RawExtension, TypeMeta, WatchFrame,
+};
+use super::store::{Stored, StoredEvent};
 
-/// The field `items` of a list: number 2, with a length.
-const ITEMS_TAG: u8 = 0x12;
+/// The fields `items` of a list and `raw` of an envelope: number 2, with a length.
+const SECOND_TAG: u8 = 0x12;
+
+/// A list is sent in pieces of about this size, so that a client reads while others are made.
+const PIECE_LEN: usize = 64 * 1_024;
 
 /// What the client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +48,13 @@ impl Format {
         }
     }
 
-    /// A list of these objects.
+    /// A list of these objects, in pieces that are made one by one.
     pub(super) fn list(
         self,
         resource: Resource,
         metadata: &ListMetadata,
-        items: &[std::sync::Arc<Stored>],
-    ) -> Bytes {
+        items: Vec<Arc<Stored>>,
+    ) -> Box<dyn Iterator<Item = Bytes> + Send> {
         let (api_version, kind) = self.type_meta(resource);
         let kind = format!("{kind}List");
         if !self.is_protobuf {
@@ -56,60 +63,50 @@ impl Format {
             let items = items.join(&b","[..]);
             let metadata = serde_json::to_vec(metadata).expect("strings");
             let head = format!(r#"{{"apiVersion":"{api_version}","kind":"{kind}","metadata":"#);
-            return [head.as_bytes(), &metadata, br#","items":["#, &items, b"]}"].concat().into();
+            let list = [head.as_bytes(), &metadata, br#","items":["#, &items, b"]}"].concat();
+            return Box::new(std::iter::once(list.into()));
         }
-        let items: Vec<Bytes> = items.iter().map(|item| self.raw(item)).collect();
         let item_len = |item: &Bytes| 1 + encoded_len_varint(item.len() as u64) + item.len();
-        let mut raw = Vec::with_capacity(items.iter().map(item_len).sum::<usize>() + 1_024);
-        let metadata = metadata.encode_to_vec();
-        raw.push(0x0A);
-        encode_varint(metadata.len() as u64, &mut raw);
-        raw.extend_from_slice(&metadata);
-        for item in &items {
-            raw.push(ITEMS_TAG);
-            encode_varint(item.len() as u64, &mut raw);
-            raw.extend_from_slice(item);
-        }
-        enveloped(api_version, &kind, &raw).into()
+        let items_len: usize = items.iter().map(|item| item_len(&self.raw(item))).sum();
+        let mut begun = Vec::new();
+        prost::encoding::message::encode(1, metadata, &mut begun);
+        let raw_len = begun.len() + items_len;
+        let type_meta = TypeMeta { api_version: api_version.to_owned(), kind };
+        let mut piece = b"k8s\0".to_vec();
+        prost::encoding::message::encode(1, &type_meta, &mut piece);
+        piece.push(SECOND_TAG);
+        encode_varint(raw_len as u64, &mut piece);
+        piece.extend(begun);
+        let mut items = items.into_iter();
+        Box::new(std::iter::from_fn(move || {
+            while piece.len() < PIECE_LEN
+                && let Some(item) = items.next()
+            {
+                let item = self.raw(&item);
+                piece.push(SECOND_TAG);
+                encode_varint(item.len() as u64, &mut piece);
+                piece.extend_from_slice(&item);
+            }
+            let piece = std::mem::take(&mut piece);
+            (!piece.is_empty()).then(|| piece.into())
+        }))
     }
 
     /// Appends an event of a watch.
     pub(super) fn push_event(self, event: &StoredEvent, out: &mut Vec<u8>) {
-        self.push_object(event.kind.name(), &event.stored, out);
-    }
-
-    pub(super) fn push_object(self, kind: &str, stored: &Stored, out: &mut Vec<u8>) {
+        let (kind, stored) = (event.kind.name(), &event.stored);
         let (api_version, name) = self.type_meta(stored.object.resource());
         if self.is_protobuf {
-            let frame = || {
-                let mut frame = Vec::new();
-                push_frame(kind, enveloped(api_version, name, &self.raw(stored)), &mut frame);
-                Bytes::from(frame)
-            };
-            match kind == EventKind::Added.name() && !self.only_metadata {
-                true => out.extend_from_slice(stored.added.get_or_init(frame)),
-                false => out.extend_from_slice(&frame()),
-            }
+            push_frame(kind, enveloped(api_version, name, &self.raw(stored)), out);
         } else {
             push_line(kind, &stored.object.to_json(self.only_metadata), out);
         }
     }
 
-    /// Appends a bookmark; one that ends the initial events says so.
-    pub(super) fn push_bookmark(
-        self,
-        resource: Resource,
-        version: u64,
-        ends_list: bool,
-        out: &mut Vec<u8>,
-    ) {
+    /// Appends a bookmark.
+    pub(super) fn push_bookmark(self, resource: Resource, version: u64, out: &mut Vec<u8>) {
         let (api_version, kind) = self.type_meta(resource);
-        let mut metadata =
-            Metadata { resource_version: version.to_string(), ..Metadata::default() };
-        if ends_list {
-            let annotation = ("k8s.io/initial-events-end".to_owned(), "true".to_owned());
-            metadata.annotations.extend([annotation]);
-        }
+        let metadata = Metadata { resource_version: version.to_string(), ..Metadata::default() };
         let bookmark = OnlyMetadata { metadata };
         if self.is_protobuf {
             push_frame("BOOKMARK", enveloped(api_version, kind, &bookmark.encode_to_vec()), out);

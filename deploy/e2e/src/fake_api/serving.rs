@@ -26,7 +26,6 @@ use super::{FakeState, lock};
 
 /// Bytes that a response may be ahead of its client.
 const PIECES_AHEAD: usize = 16;
-const PIECE_LEN: usize = 64 * 1_024;
 
 /// Between two bytes of a slow response.
 const SLOW_PAUSE: Duration = Duration::from_micros(100);
@@ -164,36 +163,32 @@ impl Call {
             resource_version: version.to_string(),
             r#continue: left.unwrap_or_default(),
         };
-        let bytes = self.format.list(self.resource, &metadata, &items);
+        let pieces = self.format.list(self.resource, &metadata, items);
         let (writer, response) = Writer::new(200, self.format.content_type(false), &self.state);
         tokio::spawn(async move {
-            if is_cut {
-                writer.write(bytes.slice(..bytes.len() / 2)).await;
-                writer.cut().await;
-            } else {
-                writer.write(bytes).await;
+            for piece in pieces {
+                if is_cut {
+                    writer.write(piece.slice(..piece.len() / 2)).await;
+                    return writer.cut().await;
+                }
+                writer.write(piece).await;
             }
         });
         response
     }
 
     fn watch(self) -> Response<Body> {
-        let is_list = self.query.is("sendInitialEvents", "true");
-        if is_list && self.state.has(Habit::StreamsNoLists) {
+        if self.query.is("sendInitialEvents", "true") {
             let what = "sendInitialEvents is forbidden for watch unless the WatchList feature gate \
                         is enabled";
             return failed(self.format, &failure(422, "Invalid", what));
         }
-        if !is_list && self.happens(Fault::GoneAsStatus) {
+        if self.happens(Fault::GoneAsStatus) {
             return failed(self.format, &gone());
         }
         let (writer, response) = Writer::new(200, self.format.content_type(true), &self.state);
         tokio::spawn(async move {
-            let version = if is_list { self.send_list(&writer).await } else { None };
-            if is_list && version.is_none() {
-                return;
-            }
-            let from = version.unwrap_or_else(|| self.query.number("resourceVersion").unwrap_or(0));
+            let from = self.query.number("resourceVersion").unwrap_or(0);
             self.send_changes(&writer, from).await;
         });
         response
@@ -201,40 +196,6 @@ impl Call {
 
     fn count_list(&self) {
         lock(&self.state.inner).list_counts[self.resource.index()] += 1;
-    }
-
-    /// Sends all objects and a bookmark. Returns the version; `None` if there was no whole list.
-    async fn send_list(&self, writer: &Writer) -> Option<u64> {
-        let oldest = self.query.get("resourceVersion");
-        let listed: Option<(u64, Vec<Arc<Stored>>)> = {
-            let mut inner = lock(&self.state.inner);
-            let store = inner.listed(oldest);
-            store.map(|store| (store.version, store.objects(self.resource).cloned().collect()))
-        };
-        let Some((version, objects)) = listed else {
-            let mut piece = Vec::new();
-            self.format.push_error(&too_large(oldest), &mut piece);
-            writer.write(piece.into()).await;
-            return None;
-        };
-        self.count_list();
-        let is_cut = self.happens(Fault::CutList);
-        let count = if is_cut { objects.len() / 2 } else { objects.len() };
-        let mut piece = Vec::new();
-        for object in &objects[..count] {
-            self.format.push_object("ADDED", object, &mut piece);
-            if piece.len() > PIECE_LEN {
-                writer.write(std::mem::take(&mut piece).into()).await;
-            }
-        }
-        if is_cut {
-            writer.write(piece.into()).await;
-            writer.cut().await;
-            return None;
-        }
-        self.format.push_bookmark(self.resource, version, true, &mut piece);
-        writer.write(piece.into()).await;
-        Some(version)
     }
 
     async fn send_changes(&self, writer: &Writer, mut version: u64) {
@@ -261,7 +222,7 @@ impl Call {
             if Instant::now() >= bookmark_at {
                 bookmark_at = (Instant::now() + BOOKMARK_PERIOD).max(end);
                 if !self.state.has(Habit::SendsNoBookmarks) {
-                    self.format.push_bookmark(self.resource, version, false, &mut piece);
+                    self.format.push_bookmark(self.resource, version, &mut piece);
                 }
             }
             if self.state.is_frozen(self.connection) {

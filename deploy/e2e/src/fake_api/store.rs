@@ -1,7 +1,7 @@
 //! What a fake API server stores: the objects, the events since, and the current version.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use prost::bytes::Bytes;
 
@@ -33,14 +33,12 @@ impl EventKind {
 pub(super) struct Stored {
     pub(super) object: FakeObject,
     pub(super) protobuf: Bytes,
-    /// The frame of an ADDED event, made once for all watches.
-    pub(super) added: OnceLock<Bytes>,
 }
 
 impl Stored {
     fn new(object: FakeObject) -> Arc<Self> {
         let protobuf = object.to_protobuf(false);
-        Arc::new(Self { object, protobuf, added: OnceLock::new() })
+        Arc::new(Self { object, protobuf })
     }
 }
 

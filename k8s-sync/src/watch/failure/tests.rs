@@ -190,11 +190,8 @@ fn errors_from_the_server() {
     check((410, "too old"), slice, Failure::Expired, "(HTTP 410)", "none");
     check((429, ""), slice, Failure::Throttled(RETRY_AFTER_DEFAULT), "HTTP 429", "none");
     check((500, "etcd"), slice, faulty, "etcd (HTTP 500)", "none");
-    let streamless = "a watch stream was requested by the client but the required storage feature \
-                      RequestWatchProgress is disabled";
-    check((500, streamless), slice, refused, "RequestWatchProgress", "none");
-    let invalid = "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden";
-    check((422, invalid), slice, refused, "sendInitialEvents", "none");
+    let invalid = "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden";
+    check((422, invalid), slice, refused, "resourceVersionMatch", "none");
     let away = Failure::Unreachable;
     check((502, "<html>\n<body>Bad\nGateway"), slice, away, "Bad Gateway (HTTP 502)", "behind");
     let too_large = "Timeout: Too large resource version: 7, current: 5";

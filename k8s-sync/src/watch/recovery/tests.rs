@@ -14,7 +14,6 @@ enum Then {
     Probes,
     Compares,
     Resumes(u64),
-    Streaming(u64),
     Cached(u64),
     Paged(u64),
     Whole(u64),
@@ -32,9 +31,9 @@ struct Run {
 }
 
 impl Run {
-    fn new(is_streamless: bool) -> Self {
+    fn new() -> Self {
         let now = Instant::now();
-        Self { recovery: Recovery::new(is_streamless, now), now }
+        Self { recovery: Recovery::new(now), now }
     }
 
     #[track_caller]
@@ -51,7 +50,6 @@ impl Run {
                     Renewed(ms(retry))
                 }
                 (Next::Resume(retry), _) => Resumes(ms(retry)),
-                (Next::List(retry), Strategy::Streaming) => Streaming(ms(retry)),
                 (Next::List(retry), Strategy::Cached) => Cached(ms(retry)),
                 (Next::List(retry), Strategy::Paged) => Paged(ms(retry)),
                 (Next::List(retry), Strategy::Whole) => Whole(ms(retry)),
@@ -70,20 +68,20 @@ impl Run {
     }
 }
 
-/// Starts with a streaming list.
+/// Starts with a list.
 #[track_caller]
 fn check(name: &str, rows: &[Row]) -> Run {
-    Run::new(false).check(name, rows)
+    Run::new().check(name, rows)
 }
 
 /// The server has no lists of metadata, so a full list follows.
 const NOT_COMPARED: Observation = Compared(ComparisonResult::Failed(Refused));
 const LISTED: Observation = ListComplete { is_resumable: true };
 
-/// `rows` after a complete streaming list.
+/// `rows` while a watch follows a list.
 #[track_caller]
 fn check_live(name: &str, rows: &[Row]) -> Run {
-    let run = check(name, &[(50, LISTED, Continues)]);
+    let run = check(name, &[(50, LISTED, Continues), (0, WatchBegins, Continues)]);
     assert!(run.recovery.is_current(), "{name}");
     run.check(name, rows)
 }
@@ -120,32 +118,26 @@ fn a_server_that_has_gone_back_is_listed() {
             (9_000, Failed(Unreachable), Resumes(100)),
             (0, WatchBegins, Continues),
             (0, DeadlinePassed, Probes),
-            (5, back, Streaming(0)),
+            (5, back, Paged(0)),
         ],
     );
     assert!(!run.recovery.is_current());
-    let run = run.check("", &[(50, LISTED, Continues)]);
+    let run = run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
-    check_live("a bookmark says so", &[(9_000, back, Streaming(0))]);
-    for (name, lost) in [("gone back", back), ("expired", Failed(Expired))] {
-        let run = Run::new(true).check(name, &[(50, LISTED, Continues)]);
-        assert_eq!(run.recovery.freshness(), Freshness::Remembered);
-        let run = run.check("not from the cache", &[(9_000, lost, Paged(0))]);
-        assert_eq!(run.recovery.freshness(), Freshness::Newest);
-        let refused = [(0, Failed(Refused), Whole(if name == "expired" { 200 } else { 100 }))];
-        let run = run.check(name, &refused).check(name, &[(50, LISTED, Continues)]);
-        assert_eq!(run.recovery.freshness(), Freshness::Remembered);
-    }
-    let lost = [(9_000, back, Streaming(0)), (5, Failed(Refused), Paged(0))];
-    check_live("streaming lists are refused", &lost);
+    let run = check_live("a bookmark says so: not from the cache", &[(9_000, back, Paged(0))]);
+    assert!(run.recovery.is_newest_needed);
+    let run = run.check("", &[(0, Failed(Refused), Whole(100)), (50, LISTED, Continues)]);
+    assert!(!run.recovery.is_newest_needed);
     check_live(
         "versions that alternate: growing pauses between lists",
         &[
-            (9_000, back, Streaming(0)),
+            (9_000, back, Paged(0)),
             (50, LISTED, Continues),
-            (50, back, Streaming(200)),
+            (1, WatchBegins, Continues),
+            (50, back, Paged(200)),
             (50, LISTED, Continues),
-            (50, back, Streaming(400)),
+            (1, WatchBegins, Continues),
+            (50, back, Paged(400)),
         ],
     );
 }
@@ -167,8 +159,8 @@ fn silence_proves_nothing() {
     assert!(run.recovery.is_current());
     assert_eq!(run.due_secs(), 24, "no probe");
 
-    let run = check_live("a streaming list that stalls", &[(0, Failed(Expired), Streaming(0))]);
-    assert_eq!(run.due_secs(), 24);
+    let run = check_live("a list that stalls", &[(0, Failed(Expired), Cached(0))]);
+    assert_eq!(run.due_secs(), 600);
 }
 
 #[test]
@@ -184,19 +176,19 @@ fn silence_while_the_server_makes_progress() {
     let run =
         check_live("once: other kinds may have changed", &silence(ProbeResult::Ahead, Continues));
     assert!(run.recovery.is_current());
-    let run = run.check("twice", &silence(ProbeResult::Ahead, Streaming(0)));
+    let run = run.check("twice", &silence(ProbeResult::Ahead, Cached(0)));
     assert!(!run.recovery.is_current());
     check_live("nothing has changed", &silence(ProbeResult::Equal, Continues))
         .check("", &silence(ProbeResult::Equal, Continues));
     // Not even right after the list, nor if the server has made no progress.
-    let run = run.check("", &[(50, LISTED, Continues)]);
+    let run = run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(!run.recovery.is_current());
     let run = run.check("", &silence(ProbeResult::Equal, Continues));
     assert!(!run.recovery.is_current());
-    let mut run = run.check("", &silence(ProbeResult::Ahead, Streaming(0)));
+    let mut run = run.check("", &silence(ProbeResult::Ahead, Cached(0)));
     run.recovery.received(run.now);
     assert!(!run.recovery.is_current(), "lists get through");
-    let mut run = run.check("", &[(50, LISTED, Continues)]);
+    let mut run = run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(!run.recovery.is_current());
     run.recovery.received(run.now);
     assert!(run.recovery.is_current(), "the watch sends something");
@@ -232,13 +224,13 @@ fn a_probe_that_fails() {
 }
 
 #[test]
-fn three_refused_resumes_begin_a_new_stream() {
+fn three_refused_resumes_cause_a_list() {
     check_live(
         "in a row",
         &[
             (9_000, Failed(Refused), Resumes(100)),
             (0, Failed(Refused), Resumes(200)),
-            (0, Failed(Refused), Streaming(0)),
+            (0, Failed(Refused), Cached(0)),
         ],
     );
     check_live(
@@ -248,7 +240,7 @@ fn three_refused_resumes_begin_a_new_stream() {
             (0, Failed(Refused), Resumes(200)),
             (300_000, Failed(Refused), Resumes(100)),
             (0, Failed(Forbidden), Renewed(200)),
-            (0, Failed(Forbidden), Streaming(0)),
+            (0, Failed(Forbidden), Cached(0)),
         ],
     );
 }
@@ -273,20 +265,7 @@ fn an_unreadable_event_causes_a_list() {
         run.check("", &[(0, DeadlinePassed, Probes), (5, Probed(ProbeResult::Ahead), Continues)]);
     assert!(!run.recovery.is_current(), "nor because the version is unchanged");
     let run = run.check("", &[(24_000, DeadlinePassed, Resumes(0)), (0, WatchBegins, Continues)]);
-    let run = run.check("", &[(11_995, DeadlinePassed, Streaming(0)), (50, LISTED, Continues)]);
-    assert!(run.recovery.is_current());
-
-    let run = check("in a list", &[(10, Unreadable, Cached(0))]);
-    run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
-    let run = check_live(
-        "in a periodic list",
-        &[
-            (1_800_000, DeadlinePassed, Compares),
-            (5, NOT_COMPARED, Streaming(0)),
-            (5, Unreadable, Cached(0)),
-        ],
-    );
-    let run = run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
+    let run = run.check("", &[(11_995, DeadlinePassed, Cached(0)), (50, LISTED, Continues)]);
     assert!(run.recovery.is_current());
 }
 
@@ -310,23 +289,23 @@ fn comparisons_with_the_server() {
     let lost = Compared(ComparisonResult::Lost(1));
     let run = check_live(
         "a change was lost",
-        &[(1_800_000, DeadlinePassed, Compares), (50, lost, Streaming(0))],
+        &[(1_800_000, DeadlinePassed, Compares), (50, lost, Paged(0))],
     );
     assert!(!run.recovery.is_current());
-    assert_eq!(run.recovery.freshness(), Freshness::Newest);
+    assert!(run.recovery.is_newest_needed);
     let run = run.check("the list fails", &[(5, Failed(Unreachable), Resumes(100))]);
     assert!(!run.recovery.is_current());
     let rows = [
         (5, WatchBegins, Continues),
         (0, DeadlinePassed, Probes),
         (5, Probed(ProbeResult::Equal), Continues),
-        (60_000, DeadlinePassed, Streaming(0)),
+        (60_000, DeadlinePassed, Paged(0)),
         (5, LISTED, Continues),
     ];
     assert!(run.check("and is still needed", &rows).recovery.is_current());
     check_live(
         "a result that never comes",
-        &[(1_800_000, DeadlinePassed, Compares), (1_800_000, DeadlinePassed, Streaming(0))],
+        &[(1_800_000, DeadlinePassed, Compares), (1_800_000, DeadlinePassed, Cached(0))],
     );
 }
 
@@ -360,13 +339,13 @@ fn failures_that_new_credentials_could_cure_get_a_new_client() {
     }
     rows.push((300_000, Failed(Unreachable), Cached(100)));
     rows.push((0, Failed(Unreachable), Renewed(200)));
-    Run::new(true).check("after 15, 30 and then every 45 s", &rows);
+    Run::new().check("after 15, 30 and then every 45 s", &rows);
     check_live(
         "no new client for these",
         &[
             (300_000, Failed(Throttled(Duration::ZERO)), Resumes(100)),
             (0, Failed(Throttled(Duration::ZERO)), Resumes(200)),
-            (0, Failed(Expired), Streaming(0)),
+            (0, Failed(Expired), Cached(0)),
         ],
     );
 }

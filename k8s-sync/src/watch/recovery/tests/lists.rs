@@ -3,80 +3,19 @@
 use super::*;
 
 #[test]
-fn a_server_without_streaming_lists_is_remembered() {
-    for (name, failing) in [
-        ("gate off: 422 or 400; etcd is too old: 500", (10, Failed(Refused), Cached(0))),
-        ("no bookmark, or no answer at all", (60_000, DeadlinePassed, Cached(0))),
-    ] {
-        let run = check(name, &[failing]);
-        assert!(!run.recovery.is_streamless(), "{name}: not before another list has worked");
-        let run = run.check(name, &[(50, LISTED, Continues)]);
-        assert!(run.recovery.is_streamless(), "{name}");
-        assert!(!run.recovery.is_current(), "{name}: no watch yet");
-        let run = run.check(name, &[(5, WatchBegins, Continues)]);
-        assert!(run.recovery.is_current(), "{name}");
-        // The next list, half an hour later, does not try streaming again.
-        let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Cached(0))];
-        run.check(name, &next);
-    }
-}
-
-#[test]
-fn a_streaming_list_that_fails_in_another_way_is_tried_again() {
-    for (name, failing) in [
-        ("500 for any reason; cut short", (10, Failed(Faulty), Cached(0))),
-        ("an unreadable object", (10, Unreadable, Cached(0))),
-        ("410 during the list", (5, Failed(Expired), Cached(0))),
-        ("a rule for lists, none for watches yet", (5, Failed(Forbidden), Cached(0))),
-    ] {
-        let run = check(name, &[failing, (50, LISTED, Continues), (5, WatchBegins, Continues)]);
-        assert!(run.recovery.is_current() && !run.recovery.is_streamless(), "{name}");
-        let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
-        run.check(name, &next);
-    }
-    let run = check(
-        "refused after all",
-        &[
-            (0, Failed(Faulty), Cached(0)),
-            (0, Failed(Faulty), Paged(0)),
-            (0, Failed(Faulty), Whole(400)),
-            (0, Failed(Faulty), Streaming(800)),
-            (0, Failed(Refused), Cached(0)),
-            (50, LISTED, Continues),
-        ],
-    );
-    assert!(run.recovery.is_streamless());
-}
-
-#[test]
 fn refused_lists_lead_to_one_without_a_limit() {
     check(
         "the continue token has expired",
         &[
-            (0, Failed(Refused), Cached(0)),
             (0, Failed(Refused), Paged(0)),
             (50, Failed(Expired), Whole(0)),
             (50, LISTED, Continues),
             (1, WatchBegins, Continues),
-            // The next list may be paged again.
-            (9_000, Failed(Expired), Paged(0)),
+            (9_000, Failed(Expired), Cached(0)),
         ],
     );
     check(
-        "all four in turn, with a growing pause",
-        &[
-            (0, Failed(Refused), Cached(0)),
-            (0, Failed(Refused), Paged(0)),
-            (0, Failed(Refused), Whole(400)),
-            (0, Failed(Refused), Streaming(800)),
-            (0, Failed(Refused), Cached(0)),
-            (0, Failed(Refused), Paged(0)),
-            (0, Failed(Refused), Whole(1000)),
-            (0, Failed(Refused), Streaming(1000)),
-        ],
-    );
-    Run::new(true).check(
-        "no streaming list if another kind has learned that there are none",
+        "all three in turn, with a growing pause",
         &[
             (0, Failed(Refused), Paged(0)),
             (0, Failed(Refused), Whole(200)),
@@ -93,40 +32,34 @@ fn no_fallback_if_another_list_would_fail_too() {
     check(
         "down at start-up",
         &[
-            (0, Failed(Unreachable), Streaming(100)),
-            (0, Failed(Unreachable), Cached(200)),
-            (0, Failed(Unreachable), Paged(400)),
-            (0, Failed(Unreachable), Streaming(800)),
+            (0, Failed(Unreachable), Cached(100)),
+            (0, Failed(Unreachable), Paged(200)),
+            (0, Failed(Unreachable), Cached(400)),
+            (0, Failed(Unreachable), Paged(800)),
             (0, Failed(Unreachable), Cached(1000)),
-            (0, Failed(Unreachable), Paged(1000)),
         ],
     );
     check(
-        "no streaming lists, and a proxy cuts long responses",
+        "a proxy cuts long responses",
         &[
-            (0, Failed(Refused), Cached(0)),
-            (10_000, Failed(Unreachable), Paged(200)),
+            (5_000, Failed(Unreachable), Cached(100)),
+            (5_000, Failed(Unreachable), Paged(200)),
             (50, LISTED, Continues),
             (1, WatchBegins, Continues),
         ],
     );
     check(
-        "forbidden: both kinds of list are tried, none without a limit",
-        &[
-            (0, Failed(Forbidden), Cached(0)),
-            (0, Failed(Forbidden), Streaming(200)),
-            (0, Failed(Forbidden), Cached(0)),
-            (0, Failed(Forbidden), Streaming(800)),
-        ],
+        "forbidden: none without a limit",
+        &[(0, Failed(Forbidden), Cached(100)), (0, Failed(Forbidden), Cached(200))],
     );
     let asked = Throttled(Duration::from_secs(7));
     check(
         "our pause is added to Retry-After",
-        &[(0, Failed(asked), Streaming(7100)), (0, Failed(asked), Streaming(7200))],
+        &[(0, Failed(asked), Cached(7100)), (0, Failed(asked), Cached(7200))],
     );
     check(
         "Retry-After is capped",
-        &[(0, Failed(Throttled(Duration::from_secs(86_400))), Streaming(300_100))],
+        &[(0, Failed(Throttled(Duration::from_secs(86_400))), Cached(300_100))],
     );
 }
 
@@ -142,27 +75,24 @@ fn lists_while_watches_get_no_response() {
     let run = check(
         "from the start: streams are held back or refused",
         &[
-            (15_000, Failed(Unreachable), Streaming(100)),
-            (15_000, Failed(Unreachable), Renewed(200)),
             (50, LISTED, Continues),
+            (15_000, Failed(Unreachable), Resumes(100)),
+            (15_000, Failed(Unreachable), Renewed(200)),
             (15_000, Failed(Unreachable), Resumes(400)),
-            (15_000, Failed(Unreachable), Renewed(800)),
-            (15_000, Failed(Unreachable), Resumes(1000)),
         ],
     );
     assert!(!run.recovery.is_listing() && !run.recovery.is_current());
-    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Cached(1000))]);
-    assert!(!run.recovery.is_streamless(), "an outage looks the same");
+    let run = run.check("a minute", &[(15_000, Failed(Unreachable), Renewed(800))]);
+    assert!(run.recovery.is_listing());
     let run =
         run.check("lists get through", &[(50, LISTED, Continues), (5, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
-    let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
-    run.check("so the next list streams", &next);
     let run =
         check_live("", &rows).check("the list fails", &[(0, Failed(Unreachable), Resumes(800))]);
     assert!(!run.recovery.is_listing(), "the watch needs no list when the server is back");
     let run = run.check("so there is no list", &[(1, WatchBegins, Continues)]);
     assert!(run.recovery.compare_at - run.now > COMPARE_MIN);
+    let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Cached(0))];
     let run = check_live("a list was due anyway", &next);
     let run = run.check("", &[(0, Failed(Unreachable), Resumes(100))]);
     run.check("so it is still due", &[(1, WatchBegins, Continues), (0, DeadlinePassed, Probes)])
@@ -174,53 +104,47 @@ fn lists_while_watches_get_no_response() {
 
 #[test]
 fn a_list_from_a_server_that_lags_behind() {
-    let refused = |then| {
-        let first = [(9_000, Failed(Refused), Resumes(100)), (0, Failed(Refused), Resumes(200))];
-        [first[0], first[1], (0, Failed(Refused), then)]
-    };
-    let run = check_live("no older than what is known", &refused(Streaming(0)));
-    assert_eq!(run.recovery.freshness(), Freshness::Remembered);
-    let run = run.check("so as of now", &[(3_000, Failed(Behind), Streaming(0))]);
-    assert_eq!(run.recovery.freshness(), Freshness::Newest);
-    let run = run.check("even that", &[(3_000, Failed(Behind), Paged(0)), (50, LISTED, Continues)]);
-    assert!(!run.recovery.is_streamless());
-    let run = run.check("the next list streams", &[(1, WatchBegins, Continues)]);
-    let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
-    assert_eq!(run.check("", &next).recovery.freshness(), Freshness::Remembered);
-
-    let run = Run::new(true).check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
-    let rows = [(3_000, Failed(Behind), Paged(0)), (50, LISTED, Continues)];
-    run.check("no streaming lists", &refused(Cached(0))).check("", &rows);
-
+    let refused = [
+        (9_000, Failed(Refused), Resumes(100)),
+        (0, Failed(Refused), Resumes(200)),
+        (0, Failed(Refused), Cached(0)),
+    ];
+    let run = check_live("no older than what is known", &refused);
+    assert!(!run.recovery.is_newest_needed);
+    let run = run.check("so as of now", &[(3_000, Failed(Behind), Paged(0))]);
+    assert!(run.recovery.is_newest_needed);
+    let run = run.check("", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
+    let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Cached(0))];
+    assert!(!run.check("the next list", &next).recovery.is_newest_needed);
     let rows = [
         (9_000, Failed(Behind), Resumes(100)),
         (0, Failed(Behind), Resumes(200)),
-        (0, Failed(Behind), Streaming(0)),
+        (0, Failed(Behind), Paged(0)),
     ];
-    let run = check_live("a watch from a version that is yet to come", &rows);
-    assert_eq!(run.recovery.freshness(), Freshness::Newest);
+    check_live("a watch from a version that is yet to come", &rows);
 }
 
 #[test]
 fn a_lost_resource_version_lists_at_once_but_not_in_a_loop() {
-    check_live("410 in the stream or as an HTTP status", &[(9_000, Failed(Expired), Streaming(0))]);
-    let mut rows = vec![(9_000, Failed(Expired), Streaming(0))];
+    let run = check_live("410 as an event or a status", &[(9_000, Failed(Expired), Cached(0))]);
+    assert!(!run.recovery.is_newest_needed, "no older than what is known is enough");
+    let mut rows = vec![(9_000, Failed(Expired), Cached(0))];
     for pause in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
         rows.push((50, LISTED, Continues));
-        rows.push((10, Failed(Expired), Streaming(pause)));
+        // Unless that is too old, too.
+        rows.push((10, Failed(Expired), Paged(pause)));
     }
     rows.push((50, LISTED, Continues));
-    rows.push((120_000, Failed(Expired), Streaming(0)));
+    rows.push((120_000, Failed(Expired), Cached(0)));
     check_live("lists whose watches fail", &rows);
 }
 
 #[test]
 fn lists_without_watches_are_half_a_minute_apart() {
     let mut rows = vec![
-        (0, Failed(Forbidden), Cached(0)),
         (50, LISTED, Continues),
-        (1, Failed(Forbidden), Resumes(200)),
-        (0, Failed(Forbidden), Resumes(400)),
+        (1, Failed(Forbidden), Resumes(100)),
+        (0, Failed(Forbidden), Resumes(200)),
         (0, Failed(Forbidden), Cached(0)),
     ];
     for pause in [200, 400, 800, 1600, 3200, 6400, 12_800] {
@@ -236,8 +160,6 @@ fn lists_without_watches_are_half_a_minute_apart() {
     let run =
         run.check("the rule is added", &[(50, LISTED, Continues), (1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
-    let next = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
-    run.check("which is good for streaming lists as well", &next);
 }
 
 #[test]
@@ -246,9 +168,8 @@ fn a_failed_periodic_list_keeps_the_watch() {
         "watches without lists",
         &[
             (1_800_000, DeadlinePassed, Compares),
-            (5, NOT_COMPARED, Streaming(0)),
-            (0, Failed(Forbidden), Cached(0)),
-            (0, Failed(Forbidden), Renewed(200)),
+            (5, NOT_COMPARED, Cached(0)),
+            (0, Failed(Forbidden), Resumes(100)),
             (5, WatchBegins, Continues),
             (0, DeadlinePassed, Probes),
             (5, Probed(ProbeResult::Failed(Forbidden)), Continues),
@@ -262,7 +183,7 @@ fn a_failed_periodic_list_keeps_the_watch() {
             "only the list is throttled",
             &[
                 (1_800_000, DeadlinePassed, Compares),
-                (5, NOT_COMPARED, Streaming(0)),
+                (5, NOT_COMPARED, Cached(0)),
                 (0, throttled, Resumes(0)),
             ],
         );
@@ -273,8 +194,7 @@ fn a_failed_periodic_list_keeps_the_watch() {
 #[test]
 fn lists_without_a_resource_version() {
     let unversioned = ListComplete { is_resumable: false };
-    let run = check("", &[(0, Failed(Refused), Cached(0)), (50, unversioned, Continues)]);
-    let run = run.check("", &[(1, WatchBegins, Continues)]);
+    let run = check("", &[(50, unversioned, Continues), (1, WatchBegins, Continues)]);
     assert!(run.recovery.is_current());
     let run = run.check(
         "only a list shows what was deleted after the watch ended",
@@ -304,13 +224,13 @@ fn lists_without_a_resource_version() {
 fn comparison_every_quarter_to_half_an_hour() {
     let check = |random: f64, expected: Duration| {
         let began = Instant::now();
-        let mut recovery = Recovery::new(false, began);
+        let mut recovery = Recovery::new(began);
         recovery.observe(LISTED, began, random);
         assert_eq!(recovery.compare_at - began, expected);
     };
     check(0.0, COMPARE_MIN);
     check(0.5, Duration::from_secs(22 * 60 + 30));
     check(1.0, COMPARE_MAX);
-    let rows = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Streaming(0))];
+    let rows = [(1_800_000, DeadlinePassed, Compares), (5, NOT_COMPARED, Cached(0))];
     check_live("a list without a pause, if there is no comparison", &rows);
 }
