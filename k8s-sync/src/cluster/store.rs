@@ -1,14 +1,15 @@
 //! The objects of one kind, and the new list that is being received.
 //!
 //! It implements the variants of `Change`, and gives each key a number. What an object means to
-//! others is in `cluster`. Invariant: the objects change only by a complete list or by a single
-//! object, never by a partial list.
+//! others is in `cluster`. New objects of a list are stored where they stay, but count only once it
+//! is complete. Invariant: the objects change only by a complete list or by a single object, never
+//! by a partial list.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use indexmap::IndexMap;
 use rapidhash::fast::RandomState;
 
 use crate::object::{Change, ObjectKey};
@@ -70,10 +71,9 @@ pub(super) struct Store<V> {
     hasher: RandomState,
     /// Keys that have an object.
     len: usize,
-    /// While a list is being received: those of its objects that differ from the stored ones. The
-    /// others are only marked. In the order of the list, so that numbers and memory are given in
-    /// the same order in all kinds.
-    listed: Option<IndexMap<ObjectKey, V, RandomState>>,
+    /// While a list is being received: those of its objects that differ from the one that the key
+    /// has.
+    differing: Option<HashMap<ObjectId, V, RandomState>>,
     /// Number of the current or last list.
     round: u32,
     synced: bool,
@@ -84,11 +84,25 @@ struct Slot<V> {
     key: StoredKey,
     /// `None`: others only refer to the key.
     value: Option<V>,
+    /// The value is of the list that is being received, and does not count yet.
+    is_early: bool,
     /// The last list that contained this object.
     round: u32,
 }
 
-/// A changed object. `before` is its previous value; the current one is in the store.
+impl<V> Slot<V> {
+    fn object(&self) -> Option<&V> {
+        self.value.as_ref().filter(|_| !self.is_early)
+    }
+
+    /// Takes the value out if it does not count yet.
+    fn take_early(&mut self) -> Option<V> {
+        std::mem::take(&mut self.is_early).then(|| self.value.take()).flatten()
+    }
+}
+
+/// A changed object. `before` is its previous value; the current one is in the store. If there is
+/// neither, a list that broke off has given the key a number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Difference<V> {
     pub(super) id: ObjectId,
@@ -103,14 +117,14 @@ impl<V: PartialEq> Store<V> {
             by_key: HashTable::new(),
             hasher: RandomState::new(),
             len: 0,
-            listed: None,
+            differing: None,
             round: 0,
             synced: false,
         }
     }
 
     pub(super) fn get(&self, id: ObjectId) -> Option<&V> {
-        self.slot(id)?.value.as_ref()
+        self.slot(id)?.object()
     }
 
     /// `None` if the number is free.
@@ -141,7 +155,7 @@ impl<V: PartialEq> Store<V> {
         let id = free.pop().unwrap_or_else(next);
         vacant.insert(id);
         let key = StoredKey::new(key.namespace, key.name);
-        let slot = Some(Slot { key, value: None, round: 0 });
+        let slot = Some(Slot { key, value: None, is_early: false, round: 0 });
         match slots.get_mut(id.index()) {
             Some(freed) => *freed = slot,
             None => slots.push(slot),
@@ -172,7 +186,7 @@ impl<V: PartialEq> Store<V> {
         let slots = self.slots.iter().zip(0..).skip(first.index());
         slots.filter_map(|(slot, id)| {
             let slot = slot.as_ref()?;
-            Some((ObjectId(id), slot.key.parts(), slot.value.as_ref()?))
+            Some((ObjectId(id), slot.key.parts(), slot.object()?))
         })
     }
 
@@ -193,7 +207,7 @@ impl<V: PartialEq> Store<V> {
 
     /// Whether a list is being received.
     pub(super) const fn is_listing(&self) -> bool {
-        self.listed.is_some()
+        self.differing.is_some()
     }
 
     /// Applies one step of this kind's history and returns the changed objects. The caller frees
@@ -202,40 +216,57 @@ impl<V: PartialEq> Store<V> {
         match change {
             Change::Init => {
                 self.round += 1;
-                self.listed = Some(IndexMap::default());
-                Vec::new()
+                let is_another = self.differing.replace(HashMap::default()).is_some();
+                if is_another { self.drop_early() } else { Vec::new() }
             }
             Change::InitApply((key, value)) => {
-                if self.listed.is_none() {
-                    return self.put(&key, value).into_iter().collect();
+                let id = self.number((&key).into());
+                if self.differing.is_some() {
+                    self.list(id, value);
+                    return Vec::new();
                 }
-                let is_known = self.mark(&key, &value);
-                if let Some(listed) = &mut self.listed {
-                    if is_known {
-                        listed.swap_remove(&key);
-                    } else {
-                        listed.insert(key, value);
-                    }
-                }
-                Vec::new()
+                self.put(id, value).into_iter().collect()
             }
             Change::InitDone => self.end_list(),
             Change::Remembered(all) => self.remember(all),
+            // The list is older than this change.
             Change::Apply((key, value)) => {
-                // The list is older than this change.
-                if let Some(listed) = &mut self.listed {
-                    listed.swap_remove(&key);
-                }
-                self.put(&key, value).into_iter().collect()
+                let id = self.number((&key).into());
+                self.unlist(id);
+                self.put(id, value).into_iter().collect()
             }
             Change::Delete(key) => {
-                if let Some(listed) = &mut self.listed {
-                    listed.swap_remove(&key);
-                }
                 let id = self.find((&key).into());
                 id.and_then(|id| self.take(id)).into_iter().collect()
             }
         }
+    }
+
+    /// Notes an object of the list that is being received.
+    fn list(&mut self, id: ObjectId, value: V) {
+        self.unlist(id);
+        let Some(slot) = &mut self.slots[id.index()] else { return };
+        slot.round = self.round;
+        match &slot.value {
+            None => (slot.value, slot.is_early) = (Some(value), true),
+            Some(stored) if *stored == value => {}
+            Some(_) => {
+                self.differing.as_mut().and_then(|differing| differing.insert(id, value));
+            }
+        }
+    }
+
+    /// Drops what the list that is being received has said about a key.
+    fn unlist(&mut self, id: ObjectId) -> Option<V> {
+        let early = self.slots[id.index()].as_mut().and_then(Slot::take_early);
+        early.or_else(|| self.differing.as_mut()?.remove(&id))
+    }
+
+    /// Drops the new objects of a list that broke off.
+    fn drop_early(&mut self) -> Vec<Difference<V>> {
+        let slots = self.slots.iter_mut().zip(0..);
+        let early = slots.filter_map(|(slot, id)| slot.as_mut()?.take_early().map(|_| id));
+        early.map(|id| Difference { id: ObjectId(id), before: None }).collect()
     }
 
     /// Puts an old list in place, unless there is a newer one. The next list to be completed, which
@@ -246,27 +277,21 @@ impl<V: PartialEq> Store<V> {
         }
         self.synced = true;
         let round = self.round;
-        self.round = round.wrapping_sub(1);
-        let differences = all.into_iter().filter_map(|(key, value)| self.put(&key, value));
-        let differences = differences.collect();
-        self.round = round;
+        let mut differences = Vec::with_capacity(all.len());
+        for (key, value) in all {
+            let id = self.number((&key).into());
+            let newer = self.unlist(id);
+            self.round = round.wrapping_sub(1);
+            differences.extend(self.put(id, value));
+            self.round = round;
+            if let Some(newer) = newer {
+                self.list(id, newer);
+            }
+        }
         differences
     }
 
-    /// Whether the object is stored like this. If so, the current list contains it.
-    fn mark(&mut self, key: &ObjectKey, value: &V) -> bool {
-        let Some(id) = self.find(key.into()) else { return false };
-        match &mut self.slots[id.index()] {
-            Some(slot) if slot.value.as_ref() == Some(value) => {
-                slot.round = self.round;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-
-    fn put(&mut self, key: &ObjectKey, value: V) -> Option<Difference<V>> {
-        let id = self.number(key.into());
+    fn put(&mut self, id: ObjectId, value: V) -> Option<Difference<V>> {
         let slot = self.slots[id.index()].as_mut()?;
         slot.round = self.round;
         if slot.value.as_ref() == Some(&value) {
@@ -277,30 +302,32 @@ impl<V: PartialEq> Store<V> {
         Some(Difference { id, before })
     }
 
+    /// Removes the object of a key, also from the list that is being received.
     fn take(&mut self, id: ObjectId) -> Option<Difference<V>> {
-        let before = self.slots.get_mut(id.index())?.as_mut()?.value.take()?;
-        self.len -= 1;
-        Some(Difference { id, before: Some(before) })
+        let was_listed = self.unlist(id).is_some();
+        let before = self.slots.get_mut(id.index())?.as_mut()?.value.take();
+        self.len -= usize::from(before.is_some());
+        (before.is_some() || was_listed).then_some(Difference { id, before })
     }
 
     /// Puts the list in place: changes what differs and removes what it does not contain.
     fn end_list(&mut self) -> Vec<Difference<V>> {
-        let Some(listed) = self.listed.take() else { return Vec::new() };
+        let Some(differing) = self.differing.take() else { return Vec::new() };
         self.synced = true;
-        let mut differences = Vec::with_capacity(listed.len());
-        let Self { slots, by_key, hasher, .. } = self;
-        slots.reserve(listed.len().saturating_sub(slots.len()));
-        by_key.reserve(listed.len(), |id| {
-            slots[id.index()].as_ref().map_or(0, |slot| hasher.hash_one(slot.key.parts()))
-        });
-        for (key, value) in listed {
-            differences.extend(self.put(&key, value));
+        let mut differences = Vec::new();
+        for (id, value) in differing {
+            differences.extend(self.put(id, value));
         }
-        let is_gone = |slot: &Slot<V>| slot.value.is_some() && slot.round != self.round;
-        let slots = self.slots.iter().zip(0..);
-        let gone = slots.filter(|(slot, _)| slot.as_ref().is_some_and(is_gone));
-        let gone: Vec<ObjectId> = gone.map(|(_, id)| ObjectId(id)).collect();
-        differences.extend(gone.into_iter().filter_map(|id| self.take(id)));
+        for (slot, id) in self.slots.iter_mut().zip(0..) {
+            let Some(slot) = slot else { continue };
+            if std::mem::take(&mut slot.is_early) {
+                self.len += 1;
+                differences.push(Difference { id: ObjectId(id), before: None });
+            } else if slot.round != self.round && slot.value.is_some() {
+                self.len -= 1;
+                differences.push(Difference { id: ObjectId(id), before: slot.value.take() });
+            }
+        }
         differences
     }
 
@@ -362,7 +389,7 @@ mod tests {
         check(
             &[Init, InitApply((1, "a")), Init, InitApply((2, "b")), InitDone],
             &[(2, "b")],
-            &[&[], &[], &[], &[], &[2]],
+            &[&[], &[], &[1], &[], &[2]],
         );
         check(&[InitDone], &[], &[&[]]);
         // The last of duplicates counts.
@@ -423,7 +450,7 @@ mod tests {
         check(
             &[Apply((1, "a")), Init, InitApply((2, "b")), Apply((1, "c")), Delete(2), InitDone],
             &[(1, "c")],
-            &[&[1], &[], &[], &[1], &[], &[]],
+            &[&[1], &[], &[], &[1], &[2], &[]],
         );
         check(
             &[Init, InitApply((1, "old")), Apply((1, "new")), InitDone],
