@@ -171,7 +171,9 @@ impl Cluster {
                     let key = KeyParts { namespace: &slice.key.namespace, name: &slice.service };
                     let service = services.number(key);
                     // It may be needed only until the slice turns out to be known already.
-                    unneeded.insert(service);
+                    if !services.has_value(service) {
+                        unneeded.insert(service);
+                    }
                     ModelSlice::new(service, slice, pod_names, lists)
                 };
                 let change = slim(change, slim_slice, |key| key);
@@ -236,7 +238,7 @@ impl Cluster {
     /// several objects have may come more than once.
     pub fn keys(&self) -> impl Iterator<Item = AnswerKey> {
         let is_first = |index: &Pairs<IpAddr>, address: &IpAddr, id| {
-            self.zones.has_address(*address) && index.of(*address).next() == Some(id)
+            self.zones.has_address(*address) && index.is_first(address, id)
         };
         let of_services = self.services.iter().flat_map(move |(id, _, service)| {
             let ips = cluster_ips(Some(service)).iter().copied();
@@ -363,7 +365,7 @@ impl Cluster {
         let mut changed: Vec<IpAddr> = changed_cluster_ips.iter().map(|(ip, _)| *ip).collect();
         let kind =
             |service: Option<&ModelService>| service.map(|service| discriminant(&service.kind));
-        if kind(before) != kind(after) {
+        if kind(before) != kind(after) && !self.dirty.is_everything() {
             changed.extend(self.addresses_of(id));
         }
         let (external_before, external_after) =

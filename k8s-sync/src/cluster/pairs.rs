@@ -88,6 +88,11 @@ impl<K: Hash + Ord + Clone> Pairs<K> {
         self.first.iter().map(|(key, _)| key)
     }
 
+    /// Whether this one of the key's objects is the one that `of` gives first.
+    pub(super) fn is_first(&self, key: &K, object: ObjectId) -> bool {
+        self.others.is_empty() || self.first_of(key) == Some(object)
+    }
+
     fn first_of(&self, key: &K) -> Option<ObjectId> {
         let found = self.first.find(self.hasher.hash_one(key), |(known, _)| known == key);
         found.map(|(_, object)| *object)

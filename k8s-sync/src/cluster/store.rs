@@ -127,6 +127,11 @@ impl<V: PartialEq> Store<V> {
         self.slot(id)?.object()
     }
 
+    /// Whether the key has an object, or the list that is being received has one for it.
+    pub(super) fn has_value(&self, id: ObjectId) -> bool {
+        self.slot(id).is_some_and(|slot| slot.value.is_some())
+    }
+
     /// `None` if the number is free.
     pub(super) fn key(&self, id: ObjectId) -> Option<KeyParts<'_>> {
         Some(self.slot(id)?.key.parts())

@@ -13,7 +13,7 @@ use wire::name::Name;
 
 use super::service::Offer;
 use super::{EntryChange, Refused};
-use crate::cluster::Zones;
+use crate::cluster::{KeyParts, Zones};
 
 pub(super) struct Pen<'p> {
     writer: &'p mut EntryWriter,
@@ -30,6 +30,25 @@ pub(super) struct Buffers {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) offers: Vec<Offer>,
     pub(super) port_numbers: Vec<u16>,
+    /// The Service that `Pen::point` points to.
+    pub(super) pointed_to: Option<NamedService>,
+}
+
+/// A Service and its name.
+pub(super) struct NamedService {
+    namespace: String,
+    service: String,
+    name: Name,
+}
+
+impl NamedService {
+    pub(super) fn new(service: KeyParts<'_>, name: Name) -> Self {
+        Self { namespace: service.namespace.to_owned(), service: service.name.to_owned(), name }
+    }
+
+    pub(super) fn is_of(&self, service: KeyParts<'_>) -> bool {
+        (service.namespace, service.name) == (&*self.namespace, &*self.service)
+    }
 }
 
 impl<'p> Pen<'p> {
@@ -125,9 +144,11 @@ impl<'p> Pen<'p> {
     }
 
     /// Writes the PTR record of the endpoint with this address: its name is the address's label
-    /// below the name of the Service.
-    pub(super) fn point(&mut self, address: IpAddr, service: &Name) {
-        (self.change)(EntryChange::Point { address, service });
+    /// below the name of the Service in `Buffers::pointed_to`.
+    pub(super) fn point(&mut self, address: IpAddr) {
+        if let Some(NamedService { name: service, .. }) = &self.buffers.pointed_to {
+            (self.change)(EntryChange::Point { address, service });
+        }
     }
 
     /// Writes the name of a pod with this address, which its first label spells.

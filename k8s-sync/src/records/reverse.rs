@@ -7,7 +7,7 @@ use wire::endpoint::AddressLabel;
 use wire::name::{NAME_LEN_MAX, Name};
 
 use super::label::{EndpointLabel, Label};
-use super::pen::Pen;
+use super::pen::{NamedService, Pen};
 use super::sorted;
 use crate::cluster::{Cluster, KeyParts};
 use crate::object::ServiceKind;
@@ -29,9 +29,10 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     }
     let cluster_ip_of = cluster.with_cluster_ip(address);
     if cluster_ip_of.is_none()
-        && let Some(service) = only_service(pen, cluster, address)
+        && let Some(service) = only_service(cluster, address)
+        && prepare_name(pen, cluster, service)
     {
-        return pen.point(address, &service);
+        return pen.point(address);
     }
     let Some(owner) = cluster.zones().reverse_name(address) else { return };
     match cluster_ip_of {
@@ -51,20 +52,31 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     }
 }
 
-/// The name of the Service, if the address has a single endpoint whose label spells it, and the
-/// table stores that name under the zone of PTR records. Very long names are left out.
-fn only_service(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) -> Option<Name> {
+/// The Service, if the address has a single endpoint whose label spells it.
+fn only_service(cluster: &Cluster, address: IpAddr) -> Option<KeyParts<'_>> {
     let mut targets = targets(cluster, address);
     let target = targets.next()?;
     // An endpoint may be in several slices, or twice in one.
     let is_only = targets.all(|other| other == target);
-    if !is_only || target.label != EndpointLabel::Spelled(address) {
-        return None;
+    (is_only && target.label == EndpointLabel::Spelled(address)).then_some(target.service)
+}
+
+/// Makes the name of the Service the one that `Pen::point` points to. False if the table does not
+/// store that name under the zone of PTR records. Very long names are left out.
+///
+/// The endpoints of a Service come one after the other, so most find it made already.
+fn prepare_name(pen: &mut Pen<'_>, cluster: &Cluster, service: KeyParts<'_>) -> bool {
+    if pen.buffers.pointed_to.as_ref().is_some_and(|known| known.is_of(service)) {
+        return true;
     }
-    let zone = cluster.zones().forward().first()?;
-    let name = service_name(pen, cluster, target.service)?;
+    let Some(zone) = cluster.zones().forward().first() else { return false };
+    let Some(name) = service_name(pen, cluster, service) else { return false };
     let leaves_room = name.bytes().len() + 1 + AddressLabel::LEN_MAX <= NAME_LEN_MAX;
-    (leaves_room && cluster.zones().is_own(&name, zone)).then_some(name)
+    let is_stored = leaves_room && cluster.zones().is_own(&name, zone);
+    if is_stored {
+        pen.buffers.pointed_to = Some(NamedService::new(service, name));
+    }
+    is_stored
 }
 
 fn targets(cluster: &Cluster, address: IpAddr) -> impl Iterator<Item = Target<'_>> {
