@@ -268,12 +268,8 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
             return None;
         }
         self.version = metadata.resource_version;
-        Some(self.complete())
-    }
-
-    fn complete(&mut self) -> Step<T> {
         self.inventory.list_complete();
-        Step::ListComplete { is_resumable: !self.version.is_empty() }
+        Some(Step::ListComplete { is_resumable: !self.version.is_empty() })
     }
 
     fn of_watch(&mut self, event: WatchEvent<T>) -> Step<T> {

@@ -160,13 +160,12 @@ impl Recovery {
 
     /// When to observe `DeadlinePassed` if nothing else happens before.
     pub(super) fn deadline(&self) -> Instant {
-        let silent_at = self.received_at + SILENCE_MAX;
         match self.phase {
             Phase::Listing => self.list_by,
             // The client limits the time of its requests.
             Phase::Resuming => self.compare_at,
             Phase::Watching => {
-                let due = self.compare_at.min(silent_at);
+                let due = self.compare_at.min(self.received_at + SILENCE_MAX);
                 self.probe_at.map_or(due, |at| due.min(at))
             }
         }
@@ -219,7 +218,7 @@ impl Recovery {
         self.is_resumable = is_resumable;
         (self.is_watch_kept, self.has_gap) = (false, false);
         self.is_newest_needed = false;
-        (self.received_at, self.verified_at) = (now, Some(now));
+        self.verified_at = Some(now);
         self.strategy = Strategy::Cached;
         (self.phase, self.unwatched_since) = (Phase::Resuming, Some(now));
         Next::Continue
@@ -446,10 +445,9 @@ impl Recovery {
         if self.strategy == Strategy::Cached && self.is_newest_needed {
             self.strategy = Strategy::Paged;
         }
-        let begins_at = now + retry.pause;
         self.is_comparing = false;
         (self.phase, self.probe_at, self.verified_at) = (Phase::Listing, None, None);
-        (self.received_at, self.list_by) = (begins_at, begins_at + LIST_MAX);
+        self.list_by = now + retry.pause + LIST_MAX;
         Next::List(retry)
     }
 
