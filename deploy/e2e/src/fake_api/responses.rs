@@ -67,7 +67,8 @@ impl Format {
             return Box::new(std::iter::once(list.into()));
         }
         let item_len = |item: &Bytes| 1 + encoded_len_varint(item.len() as u64) + item.len();
-        let items_len: usize = items.iter().map(|item| item_len(&self.raw(item))).sum();
+        let items: Vec<Bytes> = items.iter().map(|item| self.raw(item)).collect();
+        let items_len: usize = items.iter().map(item_len).sum();
         let mut begun = Vec::new();
         prost::encoding::message::encode(1, metadata, &mut begun);
         let raw_len = begun.len() + items_len;
@@ -82,7 +83,6 @@ impl Format {
             while piece.len() < PIECE_LEN
                 && let Some(item) = items.next()
             {
-                let item = self.raw(&item);
                 piece.push(SECOND_TAG);
                 encode_varint(item.len() as u64, &mut piece);
                 piece.extend_from_slice(&item);
