@@ -8,6 +8,9 @@
 //!                               │           │
 //!                               └─ send ◄─ answer each over its query
 //! ```
+//! A shard sleeps in its runtime, beside its TCP connections and its queries to upstreams. With
+//! none of them it sleeps in the turn itself (`DatagramIo::wait`), until the next query or until
+//! the bell rings.
 //! Invariants: updates are taken between batches only, so a batch sees one table and one plan; the
 //! packet path neither allocates nor frees; the control plane frees the tables and plans that a
 //! shard drops, because it still holds them.
@@ -26,6 +29,7 @@ use wire::table::Table;
 
 use crate::client::{Arrival, ListenerId, Packet, Transport};
 use crate::heart::Heart;
+use crate::io::bell::Bell;
 use crate::io::prefetch::prefetch;
 use crate::io::socket::ListenerSockets;
 use crate::io::wake::watch;
@@ -80,6 +84,7 @@ pub async fn serve<I: DatagramIo>(
     responder: Rc<RefCell<Responder>>,
     heart: Arc<Heart>,
     updates: Receiver<Update>,
+    bell: &Bell,
     mut io: I,
     mut tcp: TcpService,
     busy_poll: Duration,
@@ -90,16 +95,26 @@ pub async fn serve<I: DatagramIo>(
     let mut stopping: Option<Stopping> = None;
     let mut drops_counted_at = Instant::now();
     let mut batches = 0;
-    // Datagrams received since the last turn without any.
+    // Datagrams received since there were none.
     let mut backlog = 0;
+    // The runtime's other tasks have had a turn since the shard last slept beside them.
+    let mut have_others_run = false;
     loop {
-        if take_updates(&updates, &responder, &heart, &mut io, &mut tcp)? == State::Stopping
+        if take_updates(&updates, bell, &responder, &heart, &mut io, &mut tcp)? == State::Stopping
             && stopping.is_none()
         {
             stopping = Some(Stopping { since: Instant::now(), is_closing: false });
             tcp.drain();
         }
-        let received = io.turn()?;
+        let is_alone = busy_poll.is_zero()
+            && stopping.is_none()
+            && tcp.is_idle()
+            && !responder.borrow_mut().resolver().is_asking();
+        let may_wait = is_alone && have_others_run;
+        if may_wait && io.is_quiet() {
+            backlog = 0;
+        }
+        let received = if may_wait { io.wait()? } else { io.turn()? };
         if received > 0 {
             backlog += received;
             let began = Instant::now();
@@ -109,9 +124,10 @@ pub async fn serve<I: DatagramIo>(
             }
             answer_batch(&responder, &mut io, began, backlog > CROWDED_AFTER);
             batches += 1;
-            if batches == BATCHES_PER_TURN {
+            if batches == BATCHES_PER_TURN || (is_alone && !have_others_run) {
                 batches = 0;
                 tokio::task::yield_now().await;
+                have_others_run = true;
                 if let Some(stopping) = &mut stopping
                     && stopping.advance(&responder, &mut io, &mut tcp)
                 {
@@ -121,6 +137,10 @@ pub async fn serve<I: DatagramIo>(
             continue;
         }
         backlog = 0;
+        have_others_run = false;
+        if may_wait {
+            continue;
+        }
         if let Some(stopping) = &mut stopping {
             if stopping.advance(&responder, &mut io, &mut tcp) {
                 return Ok(());
@@ -132,7 +152,7 @@ pub async fn serve<I: DatagramIo>(
             continue;
         }
         let mut woken = wake.readable().await?;
-        io.acknowledge();
+        io.look_again();
         woken.clear_ready();
         batches = 0;
     }
@@ -299,11 +319,15 @@ async fn close_copy(responder: Rc<RefCell<Responder>>, listener: ListenerId, cop
 
 fn take_updates<I: DatagramIo>(
     updates: &Receiver<Update>,
+    bell: &Bell,
     responder: &Rc<RefCell<Responder>>,
     heart: &Heart,
     io: &mut I,
     tcp: &mut TcpService,
 ) -> io::Result<State> {
+    if !updates.is_empty() {
+        bell.empty();
+    }
     loop {
         match updates.try_recv() {
             Ok(Update::Table(slot, table)) => responder.borrow_mut().take_table(slot, Some(table)),

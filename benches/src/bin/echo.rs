@@ -9,13 +9,15 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
 use engine::client::ListenerId;
 use engine::io::DatagramIo;
+use engine::io::bell::Bell;
 use engine::io::mmsg::Mmsg;
 use engine::io::uring::Uring;
 use engine::limits::SOCKET_BUFFER_LEN;
@@ -24,7 +26,8 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
     recvmsg, sendmmsg, sendmsg, setsockopt, sockopt,
 };
-use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
+use rustix::event::epoll;
+use rustix::pipe::{PipeFlags, pipe_with};
 
 const BATCH: usize = 64;
 /// Longer datagrams are cut; queries are shorter.
@@ -75,12 +78,12 @@ type Never = std::convert::Infallible;
 fn serve(flags: &Flags) -> io::Result<Never> {
     match flags.io {
         Io::Uring => {
-            let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
-            datagrams(Uring::new(wake, metrics())?, udp_socket(flags.address)?)
+            let (bell, _writer) = bell()?;
+            datagrams(Uring::new(bell, metrics())?, udp_socket(flags.address)?)
         }
         Io::Mmsg => {
-            let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
-            datagrams(Mmsg::new(wake, metrics())?, udp_socket(flags.address)?)
+            let (bell, _writer) = bell()?;
+            datagrams(Mmsg::new(bell, metrics())?, udp_socket(flags.address)?)
         }
         Io::Bare => {
             let socket = udp_socket(flags.address)?;
@@ -95,6 +98,12 @@ fn serve(flags: &Flags) -> io::Result<Never> {
         }
         Io::Tcp => tcp(&TcpListener::bind(flags.address)?),
     }
+}
+
+/// A bell that nobody rings, as long as the pipe's other end is open.
+fn bell() -> io::Result<(Rc<Bell>, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+    Ok((Rc::new(Bell::new(reader)?), writer))
 }
 
 /// Counters that nothing reads.
@@ -118,14 +127,7 @@ fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
 fn datagrams<I: DatagramIo>(mut io: I, socket: UdpSocket) -> io::Result<Never> {
     io.open(ListenerId(0), socket)?;
     loop {
-        if io.turn()? == 0 {
-            let mut fds = [PollFd::from_borrowed_fd(io.wake_fd(), PollFlags::IN)];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => io.acknowledge(),
-                Err(error) => return Err(error.into()),
-            }
-            continue;
-        }
+        io.wait()?;
         while let Some(datagram) = io.next() {
             let len = datagram.packet_len();
             if len > FLAGS_AT {

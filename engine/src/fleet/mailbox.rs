@@ -1,4 +1,4 @@
-//! The way to a shard: its channel, the eventfd that wakes it, and all that a new thread needs to
+//! The way to a shard: its channel, the pipe that wakes it, and all that a new thread needs to
 //! take its place.
 //!
 //! Invariant: what is kept here is what the shard has been sent: its plan, the newest table and pod
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::pipe::{PipeFlags, pipe_with};
 use wire::pod_index::PodIndex;
 use wire::table::Table;
 
@@ -35,13 +35,13 @@ struct MailboxState {
 /// Where a thread's updates go.
 struct MailboxAddress {
     updates: Sender<Update>,
-    wake: Arc<OwnedFd>,
+    wake: OwnedFd,
 }
 
 /// A thread's end of it.
 pub(super) struct Inbox {
     pub(super) updates: Receiver<Update>,
-    pub(super) wake: Arc<OwnedFd>,
+    pub(super) wake: OwnedFd,
 }
 
 /// What a new thread is sent.
@@ -61,9 +61,8 @@ impl Successor {
     /// No descriptor is left.
     pub(super) fn new() -> io::Result<(Self, Inbox)> {
         let (updates, receiver) = bounded(UPDATES_WAITING_MAX);
-        let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
-        let inbox = Inbox { updates: receiver, wake: Arc::clone(&wake) };
-        Ok((Self(MailboxAddress { updates, wake }), inbox))
+        let (rung, wake) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        Ok((Self(MailboxAddress { updates, wake }), Inbox { updates: receiver, wake: rung }))
     }
 }
 
@@ -75,8 +74,8 @@ impl MailboxAddress {
     }
 
     fn wake(&self) {
-        // Fails only when the counter is at its limit: the shard is being woken already.
-        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        // Fails only if the thread has ended.
+        let _ = rustix::io::write(&self.wake, &[0]);
     }
 }
 
@@ -160,10 +159,8 @@ impl Mailbox {
         }
         address.wake();
         state.is_behind = false;
-        let old = std::mem::replace(&mut state.address, address);
-        drop(old.updates);
-        // It may be asleep.
-        let _ = rustix::io::write(&*old.wake, &1u64.to_ne_bytes());
+        // This closes the old thread's channel and its pipe, which wakes it.
+        state.address = address;
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use crate::answer::exit::Reports;
 use crate::forward::ShardNumber;
 use crate::heart::Heart;
 use crate::io::DatagramIo;
+use crate::io::bell::Bell;
 use crate::io::mmsg::Mmsg;
 use crate::io::uring::Uring;
 use crate::limits::SHARD_START_TIMEOUT;
@@ -89,16 +90,17 @@ fn run(
     }
     let io_metrics = Arc::clone(&metrics);
     let responder = Rc::new(RefCell::new(Responder::new(number, reports, fills, metrics)));
-    let tcp = TcpService::default;
+    let bell = Rc::new(Bell::new(wake)?);
+    let tcp = || TcpService::new(Rc::clone(&bell));
     let busy_poll = settings.busy_poll;
     match settings.backend {
         // The ring is created first: if io_uring is denied it returns an error, while tokio-uring
         // would panic.
-        Backend::Uring => reported(Uring::new(wake, io_metrics), report, |ring| {
-            run_beside_ring(serve(responder, heart, updates, ring, tcp(), busy_poll))
+        Backend::Uring => reported(Uring::new(Rc::clone(&bell), io_metrics), report, |ring| {
+            run_beside_ring(serve(responder, heart, updates, &bell, ring, tcp(), busy_poll))
         }),
-        Backend::Mmsg => reported(Mmsg::new(wake, io_metrics), report, |batches| {
-            run_in_tokio(serve(responder, heart, updates, batches, tcp(), busy_poll))
+        Backend::Mmsg => reported(Mmsg::new(Rc::clone(&bell), io_metrics), report, |batches| {
+            run_in_tokio(serve(responder, heart, updates, &bell, batches, tcp(), busy_poll))
         }),
     }
 }

@@ -6,15 +6,18 @@
 //! only during a system call.
 
 use std::io;
-use std::mem::zeroed;
+use std::mem::{MaybeUninit, zeroed};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, epoll, poll};
+use rustix::io::Errno;
 
+use super::bell::Bell;
 use super::control::{CONTROL_LEN, ControlMessage, reply_control};
 use super::late::ReturnAddress;
 use super::peer::{ADDRESS_LEN, is_v6_address};
@@ -30,8 +33,8 @@ const _: () = assert!(DONT_WAIT as libc::c_int == libc::MSG_DONTWAIT);
 
 /// The recvmmsg/sendmmsg backend.
 pub struct Mmsg {
-    wake: Arc<OwnedFd>,
-    /// Readable when a socket or `wake` is.
+    _bell: Rc<Bell>,
+    /// Readable when a socket is, or when the bell has rung.
     poller: OwnedFd,
     listeners: [Option<MmsgListener>; LISTENERS_MAX],
     batch: BatchMemory,
@@ -43,6 +46,8 @@ pub struct Mmsg {
     handed_out: usize,
     /// Slots to send, in the order of their responses; each at most once.
     answered: Vec<u16>,
+    /// The bell has rung since the last turn began.
+    has_rung: bool,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -78,12 +83,12 @@ struct BatchSlot {
 impl Mmsg {
     /// # Errors
     /// The kernel has no descriptor left for epoll.
-    pub fn new(wake: Arc<OwnedFd>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
+    pub fn new(bell: Rc<Bell>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
         let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let key = epoll::EventData::new_u64(LISTENERS_MAX as u64);
-        epoll::add(&poller, &*wake, key, epoll::EventFlags::IN)?;
+        epoll::add(&poller, &*bell, key, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
         Ok(Self {
-            wake,
+            _bell: bell,
             poller,
             listeners: [const { None }; LISTENERS_MAX],
             batch: BatchMemory::new(),
@@ -91,6 +96,7 @@ impl Mmsg {
             received_count: 0,
             handed_out: 0,
             answered: Vec::with_capacity(DATAGRAM_BATCH),
+            has_rung: false,
             metrics,
         })
     }
@@ -224,6 +230,7 @@ impl DatagramIo for Mmsg {
     }
 
     fn turn(&mut self) -> io::Result<usize> {
+        self.has_rung = false;
         if !self.answered.is_empty() {
             self.send_answers();
         }
@@ -232,6 +239,42 @@ impl DatagramIo for Mmsg {
             self.receive();
         }
         Ok(self.received_count - self.handed_out)
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        self.listeners.iter().flatten().all(|listener| listener.is_empty)
+    }
+
+    fn wait(&mut self) -> io::Result<usize> {
+        if std::mem::take(&mut self.has_rung) {
+            return Ok(0);
+        }
+        // The last batch was full.
+        if !self.is_quiet() {
+            let received = self.turn()?;
+            if received > 0 {
+                return Ok(received);
+            }
+        }
+        if !self.answered.is_empty() {
+            self.send_answers();
+        }
+        let mut events = [const { MaybeUninit::uninit() }; LISTENERS_MAX + 1];
+        let (events, _) = match epoll::wait(&self.poller, &mut events, None) {
+            Ok(events) => events,
+            Err(Errno::INTR) => return self.turn(),
+            Err(error) => return Err(error.into()),
+        };
+        let mut has_rung = false;
+        for event in events {
+            match self.listeners.get_mut(event.data.u64() as usize) {
+                Some(listener) => listener.iter_mut().for_each(|one| one.is_empty = false),
+                None => has_rung = true,
+            }
+        }
+        let received = self.turn();
+        self.has_rung = has_rung;
+        received
     }
 
     fn next(&mut self) -> Option<Datagram> {
@@ -285,12 +328,6 @@ impl DatagramIo for Mmsg {
 
     fn wake_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()
-    }
-
-    fn acknowledge(&mut self) {
-        // Does not block. Fails if it was a socket that woke the shard.
-        let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
-        self.look_again();
     }
 
     fn look_again(&mut self) {

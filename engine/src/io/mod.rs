@@ -11,6 +11,7 @@ use crate::client::{Family, ListenerId};
 use late::ReturnAddress;
 
 pub mod allocator;
+pub mod bell;
 mod control;
 pub mod late;
 pub mod mmsg;
@@ -58,7 +59,8 @@ impl Datagram {
 ///
 /// The loop: `turn` submits the responses of the last batch and fetches the next. `next` returns
 /// its datagrams one by one. The response to each is written over it (`message`), and `send` or
-/// `recycle` gives it back. If a turn fetched nothing, wait for `wake_fd`, then call `acknowledge`.
+/// `recycle` gives it back. To sleep, call `wait` in place of `turn`; or, if a turn fetched
+/// nothing, await `wake_fd`, then call `look_again`.
 pub trait DatagramIo {
     /// Starts to receive from a bound, non-blocking socket.
     ///
@@ -80,6 +82,14 @@ pub trait DatagramIo {
     /// # Errors
     /// Only those that make the backend unusable.
     fn turn(&mut self) -> io::Result<usize>;
+    /// Whether nothing has come since the last turn, as far as is known without a system call.
+    fn is_quiet(&mut self) -> bool;
+    /// As `turn`, but sleeps until there is a datagram. Returns 0 if the bell has rung since the
+    /// last turn began.
+    ///
+    /// # Errors
+    /// As `turn`.
+    fn wait(&mut self) -> io::Result<usize>;
     /// The next datagram of the batch; `None` at its end.
     fn next(&mut self) -> Option<Datagram>;
     /// The datagram's packet, with room after it for the response that is written over it: at least
@@ -92,14 +102,130 @@ pub trait DatagramIo {
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress;
     /// Gives the datagram back without a response.
     fn recycle(&mut self, datagram: Datagram);
-    /// Readable when a turn would fetch something, or when another thread wrote to it to wake the
-    /// shard.
+    /// Readable when a turn would fetch something, or when the bell has rung. Each of these is an
+    /// edge.
     fn wake_fd(&self) -> BorrowedFd<'_>;
     /// Makes the next turn check every socket, without a wake-up: for polling instead of sleeping.
     fn look_again(&mut self);
-    /// Resets a wake-up, so that the next one shows.
-    fn acknowledge(&mut self);
     /// Counts the datagrams that the kernel has dropped since the last call because a socket's
     /// buffer was full. One system call per socket: call it once a second, not per batch.
     fn count_drops(&mut self);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::rc::Rc;
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::bell::Bell;
+    use super::mmsg::Mmsg;
+    use super::uring::Uring;
+    use super::*;
+    use crate::metrics::{Build, Metrics, ShardMetrics};
+
+    const LISTENER: ListenerId = ListenerId(3);
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A backend with one socket, its client, and the pipe that rings its bell.
+    struct Bench<I> {
+        io: I,
+        bell: Rc<Bell>,
+        client: UdpSocket,
+        pipe: OwnedFd,
+    }
+
+    fn bench<I: DatagramIo>(
+        new: impl FnOnce(Rc<Bell>, Arc<ShardMetrics>) -> io::Result<I>,
+    ) -> Bench<I> {
+        let (rung, pipe) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
+        let bell = Rc::new(Bell::new(rung).unwrap());
+        let metrics = Metrics::new(Build::default(), 1).shard(0);
+        let mut io = new(Rc::clone(&bell), metrics).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(socket.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        io.open(LISTENER, socket).unwrap();
+        Bench { io, bell, client, pipe }
+    }
+
+    impl<I: DatagramIo> Bench<I> {
+        /// Waits, while another thread does something; it rings the bell if the shard sleeps on.
+        /// Returns what the wait returned, and whether the bell was needed.
+        fn wait_while(&mut self, act: impl FnOnce() + Send + 'static) -> (usize, bool) {
+            let pipe = self.pipe.try_clone().unwrap();
+            let (woken, is_awake) = mpsc::channel::<()>();
+            let other = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                act();
+                let sleeps_on = is_awake.recv_timeout(PATIENCE).is_err();
+                if sleeps_on {
+                    rustix::io::write(&pipe, &[0]).unwrap();
+                }
+                sleeps_on
+            });
+            let received = self.io.wait().unwrap();
+            let _ = woken.send(());
+            (received, other.join().unwrap())
+        }
+    }
+
+    /// All that a shard does while it sleeps in its backend.
+    fn check<I: DatagramIo>(mut bench: Bench<I>) {
+        while bench.io.turn().unwrap() > 0 || !bench.io.is_quiet() {}
+        for _ in 0..3 {
+            let client = bench.client.try_clone().unwrap();
+            let ask = move || assert_eq!(client.send(b"ask").unwrap(), 3);
+            assert_eq!(bench.wait_while(ask), (1, false), "a datagram wakes it");
+            let datagram = bench.io.next().unwrap();
+            bench.io.message(&datagram)[..3].copy_from_slice(b"say");
+            bench.io.send(datagram, 3);
+            let pipe = bench.pipe.try_clone().unwrap();
+            let client = bench.client.try_clone().unwrap();
+            let ring = move || {
+                let mut response = [0; 16];
+                assert_eq!(client.recv(&mut response).unwrap(), 3, "the wait sends it");
+                rustix::io::write(&pipe, &[0]).unwrap();
+            };
+            assert_eq!(bench.wait_while(ring), (0, false), "an update wakes it");
+            bench.bell.empty();
+            while bench.io.turn().unwrap() > 0 || !bench.io.is_quiet() {}
+        }
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        bench.bell.watch(LISTENER, &tcp).unwrap();
+        for _ in 0..3 {
+            let connect = move || drop(TcpStream::connect(address).unwrap());
+            assert_eq!(bench.wait_while(connect), (0, false), "a connection wakes it");
+            tcp.accept().unwrap();
+            while bench.io.turn().unwrap() > 0 || !bench.io.is_quiet() {}
+        }
+        bench.bell.forget(LISTENER);
+        drop(tcp);
+        assert!(TcpStream::connect(address).is_err(), "the listener is closed");
+        bench.io.close(LISTENER);
+        for _ in 0..10 {
+            bench.io.turn().unwrap();
+        }
+        assert!(!bench.io.has_sockets());
+        let pipe = bench.pipe.try_clone().unwrap();
+        let ring = move || assert_eq!(rustix::io::write(&pipe, &[0]).unwrap(), 1);
+        assert_eq!(bench.wait_while(ring), (0, false), "without a socket, too");
+    }
+
+    #[test]
+    fn a_waiting_shard_wakes_up() {
+        check(bench(Mmsg::new));
+        if let Err(error) = Uring::probe() {
+            eprintln!("io: !!! NO io_uring ({error}): how a shard sleeps in it IS NOT TESTED");
+            return;
+        }
+        check(bench(Uring::new));
+        check(bench(Uring::on_older_kernels));
+    }
 }

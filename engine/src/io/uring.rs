@@ -4,18 +4,24 @@
 //! The life of a datagram: the kernel takes a buffer from the buffer ring, fills it, and posts a
 //! completion. The response is written over the query. `send` queues the buffer, and the send's
 //! completion returns it to the buffer ring. Any completion may end its multishot receive (an empty
-//! datagram does, and so does an empty buffer ring); the next turn starts it again.
+//! datagram does, and so does an empty buffer ring); the next turn starts it again. In `wait`, one
+//! system call sends the responses, sleeps, and receives the next query.
 //! Invariant: all memory that the kernel may touch belongs to `RingMemory`.
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use io_uring::types::{CancelBuilder, Fd};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::io::Errno;
 
+use super::bell::Bell;
 use super::late::ReturnAddress;
 use super::ring_memory::{BufferOwner, RingMemory};
 use super::socket::{Drops, divert, holds_a_datagram};
@@ -31,18 +37,28 @@ const BUFFER_GROUP: u16 = 0;
 const RECEIVE: u64 = 0;
 const SEND: u64 = 1 << 32;
 const CANCEL: u64 = 2 << 32;
+const BELL: u64 = 3 << 32;
 
 /// The io_uring backend.
 pub struct Uring {
     ring: IoUring,
     memory: RingMemory,
-    /// Signaled by the kernel with each completion, and by other threads to wake the shard.
-    wake: Arc<OwnedFd>,
+    /// The kernel signals it with each completion, unless the shard sleeps in the ring.
+    completed: OwnedFd,
+    /// Where `wait` sleeps if it must not do so in the ring: an epoll instance with `completed`.
+    beside: Option<OwnedFd>,
+    bell: Rc<Bell>,
+    /// A multishot poll of the bell is in the kernel.
+    is_listening: bool,
+    /// The bell has rung since the last turn began.
+    has_rung: bool,
     listeners: [Option<UringListener>; LISTENERS_MAX],
     /// Receive completions of this turn, not yet handed out.
     received: VecDeque<(ListenerId, u16)>,
     /// Sends without a completion yet.
     sending_count: usize,
+    /// Those of them that are not submitted yet.
+    queued_count: usize,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -71,7 +87,7 @@ impl Uring {
     /// # Errors
     /// EPERM, ENOSYS or EACCES if io_uring is denied, EINVAL before Linux 6.1, ENOMEM by
     /// RLIMIT_MEMLOCK.
-    pub fn new(wake: Arc<OwnedFd>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
+    pub fn new(bell: Rc<Bell>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
         let ring = builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
         let memory = RingMemory::new();
         // SAFETY: the buffer ring is part of `memory`, page-aligned and DATAGRAM_BUFFERS entries
@@ -84,19 +100,37 @@ impl Uring {
                 0,
             )?;
         }
-        ring.submitter().register_eventfd(wake.as_raw_fd())?;
+        let completed = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        ring.submitter().register_eventfd(completed.as_raw_fd())?;
+        // Before Linux 6.15, a thread that sleeps in a ring counts as waiting for a disk: in the
+        // CPU's iowait and in the I/O pressure.
+        let is_seen = !ring.params().is_feature_no_iowait();
+        let beside = is_seen.then(|| beside(&completed)).transpose()?;
         let mut uring = Self {
             ring,
             memory,
-            wake,
+            completed,
+            beside,
+            bell,
+            is_listening: false,
+            has_rung: false,
             listeners: [const { None }; LISTENERS_MAX],
             received: VecDeque::with_capacity(COMPLETIONS as usize),
             sending_count: 0,
+            queued_count: 0,
             metrics,
         };
         for buffer in 0..DATAGRAM_BUFFERS {
             uring.memory.give_back(buffer);
         }
+        Ok(uring)
+    }
+
+    /// As on kernels where `wait` must not sleep in the ring.
+    #[cfg(test)]
+    pub(super) fn on_older_kernels(bell: Rc<Bell>, metrics: Arc<ShardMetrics>) -> io::Result<Self> {
+        let mut uring = Self::new(bell, metrics)?;
+        uring.beside = Some(beside(&uring.completed)?);
         Ok(uring)
     }
 
@@ -116,10 +150,19 @@ impl Uring {
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             // The queue is full, and submitting empties it. If the kernel refuses for now, nothing
             // is lost: the loop tries again.
-            if self.ring.submit().is_err() {
+            if self.ring.submit().is_ok() {
+                self.queued_count = 0;
+            } else {
                 std::thread::yield_now();
             }
         }
+    }
+
+    fn listen(&mut self) {
+        self.is_listening = true;
+        let fd = Fd(self.bell.as_fd().as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
+        self.push(&entry.user_data(BELL));
     }
 
     fn start_receiving(&mut self, index: usize) {
@@ -140,6 +183,9 @@ impl Uring {
     /// Starts a receive on every socket without one. A socket that closes receives only what it
     /// still holds. True if such a socket is empty.
     fn arm(&mut self) -> bool {
+        if !self.is_listening {
+            self.listen();
+        }
         let mut is_any_empty = false;
         for index in 0..LISTENERS_MAX {
             let Some(listener) = self.listeners[index].as_mut() else { continue };
@@ -205,8 +251,54 @@ impl Uring {
                     }
                 }
             }
+            BELL => {
+                self.has_rung = true;
+                self.is_listening = cqueue::more(completion.flags());
+            }
             _ => {}
         }
+    }
+
+    /// Submits what is queued, and waits until there are `want` completions.
+    fn enter(&mut self, want: usize) -> io::Result<()> {
+        let queued = self.ring.submission().len() as u32;
+        let mut flags = EnterFlags::GETEVENTS;
+        flags.set(EnterFlags::NO_IOWAIT, want > 0);
+        // SAFETY: without an argument, the call touches nothing but the ring. What the entries
+        // point at is the kernel's since `push`.
+        let entered = unsafe {
+            let submitter = self.ring.submitter();
+            submitter.enter::<libc::sigset_t>(queued, want as u32, flags.bits(), None)
+        };
+        match entered {
+            Ok(_) => self.queued_count = 0,
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Returns how many datagrams there are.
+    fn take_completions(&mut self) -> usize {
+        // Taken out of the queue first, since `complete` borrows all of self.
+        while let Some(completion) = { self.ring.completion().next() } {
+            self.complete(&completion);
+        }
+        self.received.len()
+    }
+
+    /// `wait` without sleeping in the ring. Completions that the shard has already taken have
+    /// signaled the eventfd, too.
+    fn wait_beside(&mut self) -> io::Result<usize> {
+        let received = self.turn()?;
+        if received > 0 || self.has_rung {
+            return Ok(received);
+        }
+        while self.is_quiet() {
+            let Some(poller) = &self.beside else { break };
+            await_edge(poller)?;
+        }
+        self.turn()
     }
 }
 
@@ -253,28 +345,48 @@ impl DatagramIo for Uring {
     }
 
     fn turn(&mut self) -> io::Result<usize> {
+        self.has_rung = false;
         let is_any_empty = self.arm();
-        let (is_idle, has_overflown) = {
-            let submissions = self.ring.submission();
-            (submissions.is_empty() && !submissions.taskrun(), submissions.cq_overflow())
-        };
-        // Entering the ring submits, and runs the kernel's deferred work (TASKRUN_FLAG). With
-        // neither to do, the call would be wasted.
-        if !is_idle || has_overflown {
-            match self.ring.submit() {
-                Ok(_) => {}
-                Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(error),
-            }
+        let was_waiting = self.ring.completion().eventfd_disabled();
+        if was_waiting {
+            self.ring.completion().enable_eventfd();
+        }
+        let is_queue_empty = self.ring.submission().is_empty();
+        // Entering the ring submits, and runs the kernel's deferred work. With neither to do, the
+        // call would be wasted. What came just before the eventfd was enabled gave no signal, so
+        // look at it here.
+        if !is_queue_empty || !self.is_quiet() || was_waiting {
+            self.enter(0)?;
         }
         if is_any_empty {
             self.close_empty();
         }
-        // Taken out of the queue first, since `complete` borrows all of self.
-        while let Some(completion) = { self.ring.completion().next() } {
-            self.complete(&completion);
+        Ok(self.take_completions())
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        // TASKRUN_FLAG shows deferred work.
+        let submissions = self.ring.submission();
+        !submissions.taskrun() && !submissions.cq_overflow()
+    }
+
+    fn wait(&mut self) -> io::Result<usize> {
+        if std::mem::take(&mut self.has_rung) {
+            return Ok(0);
         }
-        Ok(self.received.len())
+        if self.beside.is_some() {
+            return self.wait_beside();
+        }
+        if self.arm() {
+            return self.turn();
+        }
+        if !self.ring.completion().eventfd_disabled() {
+            self.ring.completion().disable_eventfd();
+        }
+        // The sends complete as they are submitted, unless a socket is full.
+        let is_any_late = self.sending_count > self.queued_count;
+        self.enter(if is_any_late { 1 } else { self.queued_count + 1 })?;
+        Ok(self.take_completions())
     }
 
     fn next(&mut self) -> Option<Datagram> {
@@ -302,6 +414,7 @@ impl DatagramIo for Uring {
         self.memory.pass(datagram.buffer, BufferOwner::Shard, BufferOwner::KernelReads);
         self.push(&entry.user_data(SEND | u64::from(datagram.buffer)));
         self.sending_count += 1;
+        self.queued_count += 1;
         debug_assert!(self.sending_count <= usize::from(DATAGRAM_BUFFERS));
     }
 
@@ -314,16 +427,11 @@ impl DatagramIo for Uring {
     }
 
     fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.completed.as_fd()
     }
 
     fn look_again(&mut self) {
         // Nothing to do: the completion queue shows in memory what has come.
-    }
-
-    fn acknowledge(&mut self) {
-        // Does not block. Fails if another read came first.
-        let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
     }
 
     fn count_drops(&mut self) {
@@ -373,6 +481,21 @@ fn builder() -> io_uring::Builder {
         .setup_submit_all()
         .dontfork();
     builder
+}
+
+/// An epoll instance with an eventfd.
+fn beside(completed: &OwnedFd) -> io::Result<OwnedFd> {
+    let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(&poller, completed, epoll::EventData::new_u64(0), edges)?;
+    Ok(poller)
+}
+
+fn await_edge(poller: &OwnedFd) -> io::Result<()> {
+    match epoll::wait(poller, &mut [MaybeUninit::uninit()], None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether an error of io_uring_enter is temporary: interrupted, busy, or completions must be read

@@ -331,6 +331,12 @@ impl Resolver {
         self.waiter_count == 0 && self.pursuit_count == 0
     }
 
+    /// Whether a response is awaited, by a client or for the cache.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        !self.flights.is_empty() || self.pursuit_count > 0
+    }
+
     /// Counts a pursuit that begins. False if there are too many.
     #[must_use]
     pub fn begin_pursuit(&mut self) -> bool {

@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::client::ListenerId;
+use crate::io::bell::Bell;
 use crate::io::socket::divert_connections;
 use crate::limits::{
     ACCEPT_BACK_OFF, LISTENERS_MAX, TCP_BACKLOG, TCP_CONNECTIONS_MAX, TCP_HAND_OVER_TIMEOUT,
@@ -46,6 +47,7 @@ pub struct TcpService {
     /// By listener.
     acceptors: [Option<RunningAcceptor>; LISTENERS_MAX],
     shared: Rc<TcpShared>,
+    bell: Rc<Bell>,
 }
 
 struct RunningAcceptor {
@@ -85,8 +87,9 @@ struct Buffers {
     output: Output,
 }
 
-impl Default for TcpService {
-    fn default() -> Self {
+impl TcpService {
+    /// `bell`: is to ring for each connection.
+    pub fn new(bell: Rc<Bell>) -> Self {
         let buffers = Buffers { input: vec![0; TCP_READ_LEN].into(), output: Output::default() };
         Self {
             acceptors: [const { None }; LISTENERS_MAX],
@@ -97,11 +100,10 @@ impl Default for TcpService {
                 closing_count: Cell::new(0),
                 is_draining: Cell::new(false),
             }),
+            bell,
         }
     }
-}
 
-impl TcpService {
     /// Accepts connections on this socket from now on. Must be called in the shard's runtime.
     ///
     /// # Errors
@@ -112,6 +114,7 @@ impl TcpService {
         socket: TcpListener,
         responder: &Rc<RefCell<Responder>>,
     ) -> io::Result<()> {
+        self.bell.watch(listener, &socket)?;
         let socket = tokio::net::TcpListener::from_std(socket)?;
         let handshakes = Cell::new(Handshakes::Awaited);
         let closing = Rc::new(AcceptorClosing { wake: Notify::new(), handshakes });
@@ -125,6 +128,7 @@ impl TcpService {
     /// Accepts the connections that have begun, and no more. Open ones continue until they idle
     /// out. Does nothing if there is no such listener.
     pub fn close(&mut self, listener: ListenerId, handshakes: Handshakes) {
+        self.bell.forget(listener);
         if let Some(acceptor) = self.acceptors[listener.0].take() {
             self.shared.closing_count.set(self.shared.closing_count.get() + 1);
             acceptor.closing.handshakes.set(handshakes);
@@ -134,6 +138,9 @@ impl TcpService {
 
     /// Accepts no more, and leaves the connections that wait to others that have the same sockets.
     pub fn leave(&mut self) {
+        for index in 0..LISTENERS_MAX {
+            self.bell.forget(ListenerId(index));
+        }
         self.acceptors.iter_mut().filter_map(Option::take).for_each(|one| one.task.abort());
     }
 
