@@ -9,7 +9,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +27,6 @@ use nix::sys::socket::{
     recvmsg, sendmmsg, sendmsg, setsockopt, sockopt,
 };
 use rustix::event::epoll;
-use rustix::pipe::{PipeFlags, pipe_with};
 
 const BATCH: usize = 64;
 /// Longer datagrams are cut; queries are shorter.
@@ -77,14 +76,8 @@ type Never = std::convert::Infallible;
 
 fn serve(flags: &Flags) -> io::Result<Never> {
     match flags.io {
-        Io::Uring => {
-            let (bell, _writer) = bell()?;
-            datagrams(Uring::new(bell, metrics())?, udp_socket(flags.address)?)
-        }
-        Io::Mmsg => {
-            let (bell, _writer) = bell()?;
-            datagrams(Mmsg::new(bell, metrics())?, udp_socket(flags.address)?)
-        }
+        Io::Uring => datagrams(Uring::new, udp_socket(flags.address)?),
+        Io::Mmsg => datagrams(Mmsg::new, udp_socket(flags.address)?),
         Io::Bare => {
             let socket = udp_socket(flags.address)?;
             socket.set_nonblocking(false)?;
@@ -98,12 +91,6 @@ fn serve(flags: &Flags) -> io::Result<Never> {
         }
         Io::Tcp => tcp(&TcpListener::bind(flags.address)?),
     }
-}
-
-/// A bell that nobody rings, as long as the pipe's other end is open.
-fn bell() -> io::Result<(Rc<Bell>, OwnedFd)> {
-    let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-    Ok((Rc::new(Bell::new(reader)?), writer))
 }
 
 /// Counters that nothing reads.
@@ -124,7 +111,13 @@ fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// The loop of a shard, without the shard.
-fn datagrams<I: DatagramIo>(mut io: I, socket: UdpSocket) -> io::Result<Never> {
+fn datagrams<I: DatagramIo>(
+    new: fn(Rc<Bell>, Arc<ShardMetrics>) -> io::Result<I>,
+    socket: UdpSocket,
+) -> io::Result<Never> {
+    // Nobody rings it.
+    let (bell, _ringer) = Bell::new()?;
+    let mut io = new(Rc::new(bell), metrics())?;
     io.open(ListenerId(0), socket)?;
     loop {
         io.wait()?;

@@ -1,4 +1,4 @@
-//! The way to a shard: its channel, the pipe that wakes it, and all that a new thread needs to
+//! The way to a shard: its channel, the bell that wakes it, and all that a new thread needs to
 //! take its place.
 //!
 //! Invariant: what is kept here is what the shard has been sent: its plan, the newest table and pod
@@ -6,16 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use rustix::pipe::{PipeFlags, pipe_with};
 use wire::pod_index::PodIndex;
 use wire::table::Table;
 
 use crate::client::ListenerId;
+use crate::io::bell::{Bell, Ringer};
 use crate::io::socket::ListenerSockets;
 use crate::limits::{SEND_PATIENCE, UPDATES_WAITING_MAX};
 use crate::plan::{Plan, TableSlot};
@@ -35,13 +34,13 @@ struct MailboxState {
 /// Where a thread's updates go.
 struct MailboxAddress {
     updates: Sender<Update>,
-    wake: OwnedFd,
+    ringer: Ringer,
 }
 
 /// A thread's end of it.
 pub(super) struct Inbox {
     pub(super) updates: Receiver<Update>,
-    pub(super) wake: OwnedFd,
+    pub(super) bell: Bell,
 }
 
 /// What a new thread is sent.
@@ -61,21 +60,16 @@ impl Successor {
     /// No descriptor is left.
     pub(super) fn new() -> io::Result<(Self, Inbox)> {
         let (updates, receiver) = bounded(UPDATES_WAITING_MAX);
-        let (rung, wake) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        Ok((Self(MailboxAddress { updates, wake }), Inbox { updates: receiver, wake: rung }))
+        let (bell, ringer) = Bell::new()?;
+        Ok((Self(MailboxAddress { updates, ringer }), Inbox { updates: receiver, bell }))
     }
 }
 
 impl MailboxAddress {
     fn try_send(&self, update: Update) -> Result<(), TrySendError<Update>> {
         self.updates.try_send(update)?;
-        self.wake();
+        self.ringer.ring();
         Ok(())
-    }
-
-    fn wake(&self) {
-        // Fails only if the thread has ended.
-        let _ = rustix::io::write(&self.wake, &[0]);
     }
 }
 
@@ -157,9 +151,9 @@ impl Mailbox {
         for update in updates {
             let _ = address.updates.try_send(update);
         }
-        address.wake();
+        address.ringer.ring();
         state.is_behind = false;
-        // This closes the old thread's channel and its pipe, which wakes it.
+        // This closes the old thread's channel, and wakes it.
         state.address = address;
         Ok(())
     }

@@ -19,7 +19,6 @@ use crate::answer::exit::Reports;
 use crate::forward::ShardNumber;
 use crate::heart::Heart;
 use crate::io::DatagramIo;
-use crate::io::bell::Bell;
 use crate::io::mmsg::Mmsg;
 use crate::io::uring::Uring;
 use crate::limits::SHARD_START_TIMEOUT;
@@ -82,7 +81,7 @@ fn run(
     report: &Sender<io::Result<Pid>>,
 ) -> io::Result<()> {
     let ShardParts { settings, core, number, reports, fills, metrics } = parts;
-    let Inbox { updates, wake } = inbox;
+    let Inbox { updates, bell } = inbox;
     if let Some(core) = core
         && !core_affinity::set_for_current(core)
     {
@@ -90,17 +89,17 @@ fn run(
     }
     let io_metrics = Arc::clone(&metrics);
     let responder = Rc::new(RefCell::new(Responder::new(number, reports, fills, metrics)));
-    let bell = Rc::new(Bell::new(wake)?);
-    let tcp = || TcpService::new(Rc::clone(&bell));
+    let bell = Rc::new(bell);
+    let tcp = TcpService::new(Rc::clone(&bell));
     let busy_poll = settings.busy_poll;
     match settings.backend {
         // The ring is created first: if io_uring is denied it returns an error, while tokio-uring
         // would panic.
         Backend::Uring => reported(Uring::new(Rc::clone(&bell), io_metrics), report, |ring| {
-            run_beside_ring(serve(responder, heart, updates, &bell, ring, tcp(), busy_poll))
+            run_beside_ring(serve(responder, heart, updates, &bell, ring, tcp, busy_poll))
         }),
         Backend::Mmsg => reported(Mmsg::new(Rc::clone(&bell), io_metrics), report, |batches| {
-            run_in_tokio(serve(responder, heart, updates, &bell, batches, tcp(), busy_poll))
+            run_in_tokio(serve(responder, heart, updates, &bell, batches, tcp, busy_poll))
         }),
     }
 }

@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll;
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::client::ListenerId;
 use crate::limits::{LISTENERS_MAX, UPDATES_WAITING_MAX};
@@ -16,23 +17,35 @@ use crate::limits::{LISTENERS_MAX, UPDATES_WAITING_MAX};
 /// The bell of one shard. Its descriptor signals each event as an edge.
 pub struct Bell {
     poller: OwnedFd,
-    /// Other threads write to the other end of this pipe. It is no eventfd: the kernel does not let
+    /// A `Ringer` writes to the other end of this pipe. It is no eventfd: the kernel does not let
     /// one eventfd signal another, which is how a ring wakes the runtime.
     pipe: OwnedFd,
     /// Copies: the runtime owns the listeners.
     tcp: RefCell<[Option<TcpListener>; LISTENERS_MAX]>,
 }
 
+/// Rings the bell of a shard from other threads. The bell rings when this is dropped, too.
+pub struct Ringer(OwnedFd);
+
+impl Ringer {
+    /// Does nothing if the shard's thread has ended.
+    pub fn ring(&self) {
+        let _ = rustix::io::write(&self.0, &[0]);
+    }
+}
+
 impl Bell {
     /// # Errors
     /// No descriptor is left.
-    pub fn new(pipe: OwnedFd) -> io::Result<Self> {
+    pub fn new() -> io::Result<(Self, Ringer)> {
+        let (pipe, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
         let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&poller, &pipe, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
-        Ok(Self { poller, pipe, tcp: RefCell::new([const { None }; LISTENERS_MAX]) })
+        let tcp = RefCell::new([const { None }; LISTENERS_MAX]);
+        Ok((Self { poller, pipe, tcp }, Ringer(writer)))
     }
 
-    /// Makes room for later writes of other threads, after some of their updates were taken.
+    /// Makes room for later rings, once some of the updates that they announce are taken.
     pub fn empty(&self) {
         // Does not block. As long as the longest queue of updates.
         let _ = rustix::io::read(&self.pipe, &mut [0u8; UPDATES_WAITING_MAX]);

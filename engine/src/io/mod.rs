@@ -115,14 +115,11 @@ pub trait DatagramIo {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
-    use std::os::fd::OwnedFd;
     use std::rc::Rc;
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
 
-    use rustix::pipe::{PipeFlags, pipe_with};
-
-    use super::bell::Bell;
+    use super::bell::{Bell, Ringer};
     use super::mmsg::Mmsg;
     use super::uring::Uring;
     use super::*;
@@ -131,19 +128,19 @@ mod tests {
     const LISTENER: ListenerId = ListenerId(3);
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// A backend with one socket, its client, and the pipe that rings its bell.
+    /// A backend with one socket, its client, and its bell.
     struct Bench<I> {
         io: I,
         bell: Rc<Bell>,
         client: UdpSocket,
-        pipe: OwnedFd,
+        ringer: Arc<Ringer>,
     }
 
     fn bench<I: DatagramIo>(
         new: impl FnOnce(Rc<Bell>, Arc<ShardMetrics>) -> io::Result<I>,
     ) -> Bench<I> {
-        let (rung, pipe) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
-        let bell = Rc::new(Bell::new(rung).unwrap());
+        let (bell, ringer) = Bell::new().unwrap();
+        let (bell, ringer) = (Rc::new(bell), Arc::new(ringer));
         let metrics = Metrics::new(Build::default(), 1).shard(0);
         let mut io = new(Rc::clone(&bell), metrics).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -151,21 +148,21 @@ mod tests {
         client.connect(socket.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         io.open(LISTENER, socket).unwrap();
-        Bench { io, bell, client, pipe }
+        Bench { io, bell, client, ringer }
     }
 
     impl<I: DatagramIo> Bench<I> {
         /// Waits, while another thread does something; it rings the bell if the shard sleeps on.
         /// Returns what the wait returned, and whether the bell was needed.
         fn wait_while(&mut self, act: impl FnOnce() + Send + 'static) -> (usize, bool) {
-            let pipe = self.pipe.try_clone().unwrap();
+            let ringer = Arc::clone(&self.ringer);
             let (woken, is_awake) = mpsc::channel::<()>();
             let other = std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(20));
                 act();
                 let sleeps_on = is_awake.recv_timeout(PATIENCE).is_err();
                 if sleeps_on {
-                    rustix::io::write(&pipe, &[0]).unwrap();
+                    ringer.ring();
                 }
                 sleeps_on
             });
@@ -185,12 +182,12 @@ mod tests {
             let datagram = bench.io.next().unwrap();
             bench.io.message(&datagram)[..3].copy_from_slice(b"say");
             bench.io.send(datagram, 3);
-            let pipe = bench.pipe.try_clone().unwrap();
+            let ringer = Arc::clone(&bench.ringer);
             let client = bench.client.try_clone().unwrap();
             let ring = move || {
                 let mut response = [0; 16];
                 assert_eq!(client.recv(&mut response).unwrap(), 3, "the wait sends it");
-                rustix::io::write(&pipe, &[0]).unwrap();
+                ringer.ring();
             };
             assert_eq!(bench.wait_while(ring), (0, false), "an update wakes it");
             bench.bell.empty();
@@ -213,9 +210,8 @@ mod tests {
             bench.io.turn().unwrap();
         }
         assert!(!bench.io.has_sockets());
-        let pipe = bench.pipe.try_clone().unwrap();
-        let ring = move || assert_eq!(rustix::io::write(&pipe, &[0]).unwrap(), 1);
-        assert_eq!(bench.wait_while(ring), (0, false), "without a socket, too");
+        let ringer = Arc::clone(&bench.ringer);
+        assert_eq!(bench.wait_while(move || ringer.ring()), (0, false), "without a socket, too");
     }
 
     #[test]
