@@ -3,10 +3,10 @@
 # would, without a container engine. As root, on Debian. It takes ten minutes or more, so ./check.sh
 # does not run it.
 #
-# For amd64: in an empty root folder as user 65532 with CAP_NET_BIND_SERVICE alone it answers on
-# port 53; without it the error says what to do; in a container of crun (if installed) with the
-# profile of deploy/seccomp, which is what containerd's code makes, it uses io_uring, and with
-# RuntimeDefault's calls it answers without.
+# For amd64: in a root folder of its own as user 65532 with CAP_NET_BIND_SERVICE alone it answers on
+# port 53; without it the error says what to do; DNS over TLS has its CA certificates; in a container
+# of crun (if installed) with the profile of deploy/seccomp, which is what containerd's code makes,
+# it uses io_uring, and with RuntimeDefault's calls it answers without.
 # For arm64: the same answer, and all tests of `wire`, under qemu-aarch64 (if installed).
 #
 # Exit codes: 0 all passed, or was skipped with a loud line; 1 something failed, and what is above.
@@ -63,9 +63,9 @@ expect_answer() {
 
 expect_log() { grep -qF -- "$1" "$work/log" || fail "the log lacks: $1"; }
 
-# in_folder FOLDER BOUNDING: the image's content as its own root, as its own user.
+# in_folder FOLDER BOUNDING [FLAG…]: the image's content as its own root, as its own user.
 in_folder() {
-    start setpriv --bounding-set="$2" chroot --userspec=65532:65532 --groups= "$1" /ringdns
+    start setpriv --bounding-set="$2" chroot --userspec=65532:65532 --groups= "$1" /ringdns "${@:3}"
 }
 
 lint_dockerfile() {
@@ -98,7 +98,7 @@ check_content() {
 check_chroot() {
     local folder=$1
     in_folder "$folder" "-all,+net_bind_service,+setuid,+setgid,+sys_chroot"
-    expect_answer "an empty root folder, user 65532, one capability: port 53 is answered"
+    expect_answer "a root folder of its own, user 65532, one capability: port 53 is answered"
     local pid status
     pid=$(pgrep -g "$server" -x ringdns)
     status=/proc/$pid/status
@@ -111,6 +111,13 @@ check_chroot() {
     expect_log "ports below 1024 need CAP_NET_BIND_SERVICE"
     expect_log "capabilities: {add: [NET_BIND_SERVICE]}"
     pass "without the capability the error says what to do"
+
+    printf '. {\n whoami\n}\nexample. {\n forward . tls://127.0.0.1 {\n  tls_servername dns.example\n }\n}\n' \
+        >"$folder/etc/coredns/Corefile"
+    in_folder "$folder" "-all,+net_bind_service,+setuid,+setgid,+sys_chroot" -conf /etc/coredns/Corefile
+    expect_answer "a Corefile with an upstream over TLS starts with the image's CA certificates"
+    stop
+    rm "$folder/etc/coredns/Corefile"
 }
 
 # bundle FOLDER PROFILE: an OCI bundle with Kubernetes's "restricted" settings.

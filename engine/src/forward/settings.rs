@@ -72,7 +72,7 @@ pub enum SettingsError {
     File { path: PathBuf, problem: String },
     Host { name: String, problem: String },
     ServerName(String),
-    NoSystemCertificates(String),
+    NoSystemCertificates(Vec<String>),
     Tls(rustls::Error),
     NoUpstream(Vec<String>),
 }
@@ -279,11 +279,14 @@ impl fmt::Display for SettingsError {
             Self::ServerName(name) => {
                 write!(formatter, "{name} is not a valid name for a TLS certificate")
             }
-            Self::NoSystemCertificates(problem) => write!(
-                formatter,
-                "no CA certificates on this system ({problem}): name a file of them with `tls CA`, \
-                 or install ca-certificates"
-            ),
+            Self::NoSystemCertificates(problems) => {
+                formatter.write_str("no CA certificates on this system")?;
+                if !problems.is_empty() {
+                    write!(formatter, " ({})", problems.join("; "))?;
+                }
+                formatter
+                    .write_str(": name a file of them with `tls CA`, or install ca-certificates")
+            }
             Self::Tls(error) => write!(formatter, "tls: {error}"),
             Self::NoUpstream(problems) => {
                 write!(formatter, "no usable upstream: {}", problems.join("; "))

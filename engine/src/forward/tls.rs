@@ -66,8 +66,8 @@ fn system_authorities() -> Result<RootCertStore, SettingsError> {
     let mut roots = RootCertStore::empty();
     let (usable_count, _) = roots.add_parsable_certificates(found.certs);
     if usable_count == 0 {
-        let problems: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(SettingsError::NoSystemCertificates(problems.join("; ")));
+        let problems = found.errors.iter().map(ToString::to_string).collect();
+        return Err(SettingsError::NoSystemCertificates(problems));
     }
     Ok(roots)
 }
