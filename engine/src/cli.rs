@@ -104,7 +104,8 @@ pub struct Cli {
     )]
     pub take_over: bool,
 
-    /// Number of shards [default: one for each core that the process may use].
+    /// Number of shards [default: one for each core that the process may use, within its CPU quota
+    /// and with 16 MiB of its memory limit for each].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub shards: Option<u16>,
 

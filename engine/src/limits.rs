@@ -7,6 +7,10 @@ use std::time::Duration;
 
 // Shards.
 
+/// Memory in bytes that a shard may take, for the default number of shards: 6 MB with the default
+/// caches full of small responses, 20 MB if they are of 1 KiB. The tables are shared.
+pub const SHARD_MEMORY_BYTES: u64 = 16 << 20;
+
 /// Updates waiting for one shard: twice a plan and a generation of each table and pod index. A
 /// sender that finds the channel full keeps its newest update and retries, so only outdated
 /// generations are skipped.

@@ -19,6 +19,7 @@ mod lameduck;
 mod listening;
 pub(crate) mod log;
 mod lost;
+mod memory_limit;
 pub(crate) mod node;
 pub(crate) mod output;
 pub(crate) mod placement;

@@ -17,6 +17,7 @@ use engine::corefile::value::key::Scheme;
 use engine::corefile::{Finding, Report};
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
+use engine::limits::SHARD_MEMORY_BYTES;
 use engine::metrics::{Build, Metrics, ShardFacts};
 use engine::plugin::DIRECTIVES;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,6 +25,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::endpoints::zone_text;
 use super::log::{self, Weight};
+use super::memory_limit::memory_limit;
 use super::server::Server;
 use super::slow::{self, CorefileOrigin, CorefileSource, NO_FILE, STDIN};
 use super::zones::ZonesFeed;
@@ -180,7 +182,8 @@ pub(crate) fn plugins() -> String {
     )
 }
 
-/// The core of each shard: those of `--cores`, or as many usable ones as the CPU quota is worth.
+/// The core of each shard: those of `--cores`, or as many usable ones as the CPU quota is worth and
+/// the memory limit has room for.
 ///
 /// # Errors
 /// `--cores` names a core that the process may not use.
@@ -203,9 +206,27 @@ pub(crate) fn cores(cli: &Cli) -> anyhow::Result<Vec<Option<CoreId>>> {
     };
     // Respects cgroup quotas, unlike the list of cores.
     let worth = std::thread::available_parallelism().map_or(1, usize::from);
-    let default_count = if cli.cores.is_some() { named.len() } else { worth };
-    let count = cli.shards.map_or(default_count, usize::from);
+    let count = match (cli.shards, &cli.cores) {
+        (Some(count), _) => count.into(),
+        (None, Some(_)) => named.len(),
+        (None, None) => within_memory(worth, memory_limit()),
+    };
     Ok((0..count).map(|index| named.get(index % named.len().max(1)).copied()).collect())
+}
+
+/// Of so many shards, those that a memory limit in bytes has room for, and at least one.
+fn within_memory(count: usize, limit: Option<u64>) -> usize {
+    let Some(limit) = limit else { return count };
+    let room = usize::try_from(limit / SHARD_MEMORY_BYTES).unwrap_or(usize::MAX).max(1);
+    if room < count {
+        tracing::info!(
+            "{room} shards instead of one for each of {count} cores: the memory limit is {} MiB, \
+             and a shard may take {} MiB; --shards says how many to run",
+            limit >> 20,
+            SHARD_MEMORY_BYTES >> 20,
+        );
+    }
+    count.min(room)
 }
 
 /// Publishes where each shard runs, and since when.
@@ -326,3 +347,18 @@ This is the example cluster of deploy/example. Ask it, from another terminal:
   dig @127.0.0.1 -p 1053 -x 10.96.0.10
 Your own: `ringdns -conf FILE`. Ctrl-C ends it.
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::within_memory;
+
+    #[test]
+    fn the_manifests_limit_has_room_for_ten_shards() {
+        let manifests = Some(170 << 20);
+        assert_eq!(within_memory(64, manifests), 10);
+        assert_eq!(within_memory(4, manifests), 4);
+        assert_eq!(within_memory(64, None), 64);
+        assert_eq!(within_memory(64, Some(1 << 20)), 1);
+        assert_eq!(within_memory(64, Some(u64::MAX)), 64);
+    }
+}
