@@ -205,6 +205,11 @@ fn standard_input_and_text() {
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(text.starts_with("stdin:3 - Error during parsing: Unknown directive 'cahce'\n"));
     assert!(text.ends_with("\n-: 1 mistake, no warnings\n"), "{text}");
+    // What the command before the pipe leaves if it fails: no Corefile, which would be valid.
+    let output = rig.run(&["-"], "\n");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("it is empty: did the command before the pipe fail?"), "{text}");
 }
 
 /// A ConfigMap's folder: what the Corefile imports is checked as its part, everything else by

@@ -86,7 +86,12 @@ pub fn read_file(path: &Path) -> io::Result<String> {
 /// # Errors
 /// As for a file.
 pub fn read_standard_input() -> io::Result<String> {
-    stream::read_bounded(io::stdin().lock())
+    let text = stream::read_bounded(io::stdin().lock())?;
+    if text.trim().is_empty() {
+        let cause = "it is empty: did the command before the pipe fail?";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, cause));
+    }
+    Ok(text)
 }
 
 /// What the code that reads directives needs besides the words.

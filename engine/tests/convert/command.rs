@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::config_maps::{CUSTOM, data};
 
@@ -58,4 +58,12 @@ fn the_command() {
         (Some(3), b". {\n etcd\n}\n".as_slice())
     );
     assert!(String::from_utf8_lossy(&output.stderr).contains("standard input as converted:2 - "));
+    // What the command before the pipe leaves if it fails.
+    let output = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+        .args(["convert", "-"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"".as_slice()));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("standard input: it is empty"));
 }
