@@ -30,12 +30,14 @@ pub(crate) struct Lexed {
     pub(crate) tokens: Vec<Token>,
     /// The opening quote that the text never closes.
     pub(crate) unclosed_quote: Option<Span>,
+    /// The words with a variable that is unset or empty, and its name. In the order of the text.
+    pub(crate) unset: Vec<(Span, String)>,
 }
 
 /// `variable` returns an environment variable's value.
 pub(crate) fn lex(text: &str, source: usize, variable: &dyn Fn(&str) -> Option<String>) -> Lexed {
     let mut lexer = Lexer { rest: text.chars().peekable(), at: 0, starts_line: true, variable };
-    let mut lexed = Lexed { tokens: Vec::new(), unclosed_quote: None };
+    let mut lexed = Lexed { tokens: Vec::new(), unclosed_quote: None, unset: Vec::new() };
     if lexer.rest.peek() == Some(&'\u{feff}') {
         lexer.bump(); // a byte order mark
     }
@@ -55,7 +57,8 @@ pub(crate) fn lex(text: &str, source: usize, variable: &dyn Fn(&str) -> Option<S
         if !closed {
             lexed.unclosed_quote = Some(span);
         }
-        let text = fill_in(&text, lexer.variable);
+        let (text, unset) = fill_in(&text, lexer.variable);
+        lexed.unset.extend(unset.map(|name| (span, name)));
         lexed.tokens.push(Token { text, kind, is_quoted: first == '"', starts_line, span });
     }
     lexed
@@ -133,9 +136,10 @@ impl Lexer<'_> {
 }
 
 /// Replaces `{$NAME}` and `{%NAME%}` by the variable's value, or by nothing if it is unset. Values
-/// are not searched again.
-fn fill_in(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
+/// are not searched again. Also returns the first variable without a value.
+fn fill_in(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> (String, Option<String>) {
     let mut filled = String::new();
+    let mut unset = None;
     let mut rest = text;
     while let Some((before, from)) = rest.find('{').map(|at| rest.split_at(at)) {
         let reference = [("{$", "}"), ("{%", "%}")].iter().find_map(|(open, close)| {
@@ -145,7 +149,11 @@ fn fill_in(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
         filled.push_str(before);
         match reference {
             Some((name, after)) => {
-                filled.push_str(&variable(name).unwrap_or_default());
+                let value = variable(name).unwrap_or_default();
+                if value.is_empty() {
+                    unset.get_or_insert_with(|| name.to_owned());
+                }
+                filled.push_str(&value);
                 rest = after;
             }
             None => {
@@ -155,7 +163,7 @@ fn fill_in(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
         }
     }
     filled.push_str(rest);
-    filled
+    (filled, unset)
 }
 
 #[cfg(test)]
@@ -182,6 +190,14 @@ mod tests {
         assert_eq!(words.join("|"), expected, "{text:?}");
         let chars = text.chars().count();
         assert!(lexed.tokens.iter().all(|t| t.span.start < t.span.end && t.span.end <= chars));
+    }
+
+    #[test]
+    fn variables_without_a_value() {
+        let lexed = lex("{$ZONE} {$A}:{$B}\n \"{%C%}\" {$}", 0, &variable);
+        let unset: Vec<_> =
+            lexed.unset.iter().map(|(span, name)| (span.start, span.end, name.as_str())).collect();
+        assert_eq!(unset, [(8, 17, "A"), (19, 26, "C")]);
     }
 
     #[test]

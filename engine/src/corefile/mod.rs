@@ -106,8 +106,16 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Reports a mistake. If the word has a variable without a value, that is the likely cause.
     pub(crate) fn report(&mut self, mistake: Mistake) {
-        self.mistakes.push(mistake.of_plugin(self.plugin));
+        let unset = mistake.span().and_then(|span| self.sources.get(span.source)?.unset_in(span));
+        let help = unset.map(|name| {
+            format!(
+                "{name} is unset or empty in the environment: set it (in Kubernetes, `env` of the \
+                 container), or write the value here"
+            )
+        });
+        self.mistakes.push(mistake.maybe_help(help).of_plugin(self.plugin));
     }
 
     /// Reports a word that is invalid.

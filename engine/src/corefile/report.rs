@@ -227,6 +227,11 @@ impl Mistake {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// The word to underline.
+    pub(crate) fn span(&self) -> Option<Span> {
+        self.span
+    }
+
     pub(crate) fn maybe_help(self, help: Option<String>) -> Self {
         Self { help: help.or(self.help), ..self }
     }

@@ -39,6 +39,8 @@ pub(crate) struct Source {
     line_starts: Vec<usize>,
     /// Lines of the file before this text, which is a part of it.
     pub(crate) lines_before: usize,
+    /// The words with a variable that is unset or empty, and its name. In the order of the text.
+    pub(crate) unset: Vec<(Span, String)>,
 }
 
 impl Source {
@@ -52,7 +54,7 @@ impl Source {
         let shown: String = text.chars().map(blank).collect();
         let newlines = shown.chars().enumerate().filter(|(_, c)| *c == '\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(newlines).collect();
-        Self { name, folder, shown, line_starts, lines_before }
+        Self { name, folder, shown, line_starts, lines_before, unset: Vec::new() }
     }
 
     /// Line and column of the character at `offset`, both from 1.
@@ -65,6 +67,13 @@ impl Source {
     fn line_at(&self, offset: usize) -> (usize, usize) {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         (line, self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0))
+    }
+
+    /// A variable without a value in the words of a span.
+    pub(crate) fn unset_in(&self, span: Span) -> Option<&str> {
+        let first = self.unset.partition_point(|(word, _)| word.end <= span.start);
+        let (word, name) = self.unset.get(first)?;
+        (word.start < span.end).then_some(name.as_str())
     }
 
     /// The offsets of the first word of a line, which counts from 1.

@@ -211,6 +211,7 @@ impl<'a> Stream<'a> {
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
         self.sources.push(Source::new(name, folder, text, lines_before));
         let lexed = lexer::lex(text, index, self.surroundings.variable);
+        self.sources[index].unset = lexed.unset;
         if let Some(span) = lexed.unclosed_quote {
             let mistake = Mistake::error(span, "quoted text is not closed before the end of file")
                 .label("the quote opens here")

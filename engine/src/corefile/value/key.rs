@@ -119,10 +119,7 @@ pub(crate) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
 /// ignored; ringdns warns about it.
 pub(crate) fn zones(text: &str, span: Span, context: &mut Context<'_>) -> Vec<Zone> {
     required_zones(text, span, context).unwrap_or_else(|refusal| {
-        let help = match text {
-            "" => "an unset variable is empty: set it, or delete it".to_owned(),
-            _ => refusal.help.unwrap_or_else(|| "correct it, or delete it".to_owned()),
-        };
+        let help = refusal.help.unwrap_or_else(|| "correct it, or delete it".to_owned());
         let mistake = Mistake::warning(span, refusal.message).label("ignored");
         context.report(mistake.help(help));
         Vec::new()
