@@ -166,6 +166,23 @@ fn what_the_chart_renders_is_accepted() {
     judge.conform(&renderings).unwrap_or_else(|error| panic!("kubeconform: {error}"));
 }
 
+/// An older API server would refuse the pods.
+#[test]
+fn pre_stop_sleep_needs_kubernetes_1_30() {
+    let test = "deploy_chart::pre_stop_sleep_needs_kubernetes_1_30";
+    let Some(clients) = Clients::find(test) else { return };
+    let render = |version: &str, secs: &str| {
+        let sleep = format!("preStopSleep={secs}");
+        charted(&clients, &["--kube-version", version, "--set", &sleep])
+    };
+    let error = render("1.29.9", "5").expect_err("refused");
+    assert!(error.contains("preStopSleep: it needs Kubernetes 1.30"), "{error}");
+    assert!(render("1.29.9", "0").is_ok());
+    let objects = render("1.30.0", "5").expect("objects");
+    let pod = &only(&objects, "Deployment")["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+}
+
 /// The values with one boolean changed, for each boolean, with its path.
 fn flipped(values: &Value) -> Vec<(String, Value)> {
     let with = |key: &str, value: &Value, set: &dyn Fn(&mut Value, Value)| {
