@@ -17,7 +17,7 @@ use crate::limits::INTERFACE_NAME_LEN_MAX;
 #[command(next_help_heading = "Node mode: a server on every node")]
 pub struct NodeOptions {
     /// Addresses that this process adds to its node, such as 169.254.20.10,10.96.0.10. It turns
-    /// node mode on. What it answers there is said by `bind` in the Corefile.
+    /// node mode on. `bind` in the Corefile decides on which of them it answers.
     #[arg(long = "localip", value_name = "IP,…", value_delimiter = ',', value_parser = parse_ip)]
     pub local_ips: Vec<IpAddr>,
 
@@ -48,7 +48,7 @@ pub struct NodeOptions {
     )]
     pub has_rules: bool,
 
-    /// Leave the interface at the end.
+    /// Leave the interface at shutdown.
     #[arg(
         long = "skipteardown",
         value_name = BOOL,

@@ -8,7 +8,7 @@ use std::fs::{self, DirEntry, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -52,6 +52,9 @@ pub(super) fn write(file: &Path, temporary: &Path, pieces: &Receiver<Piece>) -> 
     let _ = remove_orphans(file);
     let outcome = match try_write(file, temporary, pieces) {
         Ok(outcome) => outcome,
+        Err((what, error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            WriteOutcome::Failed(format!("{what}: {error}{}", user()))
+        }
         Err((what, error)) => WriteOutcome::Failed(format!("{what}: {error}")),
     };
     if outcome != WriteOutcome::Written {
@@ -59,6 +62,12 @@ pub(super) fn write(file: &Path, temporary: &Path, pieces: &Receiver<Piece>) -> 
         let _ = fs::remove_file(temporary);
     }
     outcome
+}
+
+/// Who is denied: the owner of this process, which a folder of the node rarely belongs to.
+fn user() -> String {
+    let id = fs::metadata("/proc/self").map(|process| process.uid());
+    id.map_or_else(|_| String::new(), |id| format!(": this process is user {id}"))
 }
 
 /// The step that failed, and why.
