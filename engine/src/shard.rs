@@ -10,7 +10,7 @@
 //! ```
 //! A shard sleeps in its runtime, beside its TCP connections and its queries to upstreams. With
 //! none of them it sleeps in the turn itself (`DatagramIo::wait`), until the next query or until
-//! the bell rings.
+//! the bell rings. Its timers stand still meanwhile; a ping gives them a turn five times a second.
 //! Invariants: updates are taken between batches only, so a batch sees one table and one plan; the
 //! packet path neither allocates nor frees; the control plane frees the tables and plans that a
 //! shard drops, because it still holds them.
@@ -68,12 +68,19 @@ pub enum Update {
     Stop,
 }
 
-/// Whether the loop continues.
+/// What `take_updates` has taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Running,
-    Stopping,
+enum Taken {
+    Nothing,
+    Updates,
+    /// The shard is to stop.
+    Stop,
 }
+
+/// How often a shard yields to its runtime's other tasks before it sleeps in its backend, where
+/// they would not run: once for those that are ready; and once more, because the runtime polls the
+/// shard's loop before the tasks that its driver has just woken.
+const YIELDS: u8 = 2;
 
 /// The loop of one shard. It returns after `Update::Stop`, once no client waits for an upstream,
 /// the TCP connections have ended, and the sockets are empty.
@@ -97,12 +104,10 @@ pub async fn serve<I: DatagramIo>(
     let mut batches = 0;
     // Datagrams received since there were none.
     let mut backlog = 0;
-    // The runtime's other tasks have had a turn since the shard last slept beside them.
-    let mut have_others_run = false;
+    let mut yields_due = YIELDS;
     loop {
-        if take_updates(&updates, bell, &responder, &heart, &mut io, &mut tcp)? == State::Stopping
-            && stopping.is_none()
-        {
+        let taken = take_updates(&updates, bell, &responder, &heart, &mut io, &mut tcp)?;
+        if taken == Taken::Stop && stopping.is_none() {
             stopping = Some(Stopping { since: Instant::now(), is_closing: false });
             tcp.drain();
         }
@@ -110,7 +115,10 @@ pub async fn serve<I: DatagramIo>(
             && stopping.is_none()
             && tcp.is_idle()
             && !responder.borrow_mut().resolver().is_asking();
-        let may_wait = is_alone && have_others_run;
+        if !is_alone || taken != Taken::Nothing {
+            yields_due = YIELDS;
+        }
+        let may_wait = is_alone && yields_due == 0;
         if may_wait && io.is_quiet() {
             backlog = 0;
         }
@@ -124,10 +132,10 @@ pub async fn serve<I: DatagramIo>(
             }
             answer_batch(&responder, &mut io, began, backlog > CROWDED_AFTER);
             batches += 1;
-            if batches == BATCHES_PER_TURN || (is_alone && !have_others_run) {
+            if batches == BATCHES_PER_TURN || (is_alone && yields_due > 0) {
                 batches = 0;
                 tokio::task::yield_now().await;
-                have_others_run = true;
+                yields_due = yields_due.saturating_sub(1);
                 if let Some(stopping) = &mut stopping
                     && stopping.advance(&responder, &mut io, &mut tcp)
                 {
@@ -137,8 +145,8 @@ pub async fn serve<I: DatagramIo>(
             continue;
         }
         backlog = 0;
-        have_others_run = false;
         if may_wait {
+            yields_due = YIELDS;
             continue;
         }
         if let Some(stopping) = &mut stopping {
@@ -155,6 +163,8 @@ pub async fn serve<I: DatagramIo>(
         io.look_again();
         woken.clear_ready();
         batches = 0;
+        // The others had their turns meanwhile, but for those that woke up with the shard.
+        yields_due = 1;
     }
 }
 
@@ -324,10 +334,11 @@ fn take_updates<I: DatagramIo>(
     heart: &Heart,
     io: &mut I,
     tcp: &mut TcpService,
-) -> io::Result<State> {
+) -> io::Result<Taken> {
     if !updates.is_empty() {
         bell.empty();
     }
+    let mut taken = Taken::Nothing;
     loop {
         match updates.try_recv() {
             Ok(Update::Table(slot, table)) => responder.borrow_mut().take_table(slot, Some(table)),
@@ -357,15 +368,16 @@ fn take_updates<I: DatagramIo>(
             Ok(Update::Explain(request)) => explaining::begin(*request, responder),
             Ok(Update::Ping(ping)) => heart.answer(ping),
             Ok(Update::Call(function)) => function(),
-            Ok(Update::Stop) => return Ok(State::Stopping),
-            Err(TryRecvError::Empty) => return Ok(State::Running),
+            Ok(Update::Stop) => return Ok(Taken::Stop),
+            Err(TryRecvError::Empty) => return Ok(taken),
             // Another thread has this shard's place, and copies of its sockets; or the control
             // plane is gone.
             Err(TryRecvError::Disconnected) => {
                 io.leave();
                 tcp.leave();
-                return Ok(State::Stopping);
+                return Ok(Taken::Stop);
             }
         }
+        taken = Taken::Updates;
     }
 }

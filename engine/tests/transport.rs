@@ -73,6 +73,39 @@ fn empty_datagrams_and_bursts_stop_nothing() {
     }
 }
 
+/// A shard that has only datagrams sleeps in its ring. Before that, the tasks run that accept
+/// connections: nothing else would wake it here, where nobody pings it.
+#[test]
+fn a_connection_amid_datagrams_is_accepted() {
+    for backend in BACKENDS {
+        let rig = Rig::start(backend);
+        let socket = rig.udp();
+        let mut answer = [0; 1232];
+        for round in 0..200 {
+            let mut stream = TcpStream::connect(rig.address).unwrap();
+            let burst = 1 + round % 12;
+            for id in 0..burst {
+                socket.send(&with_id(id)).unwrap();
+            }
+            for _ in 0..burst {
+                socket.recv(&mut answer).unwrap();
+            }
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(&frame(&with_id(77))).unwrap();
+            let response = read_frame(&mut stream);
+            let response = response.unwrap_or_else(|| panic!("{backend:?} {round}: no response"));
+            assert_eq!(id_of(&response), 77);
+            drop(stream);
+            // The shard notices the end of the connection, and is alone again.
+            for _ in 0..3 {
+                socket.send(&with_id(1)).unwrap();
+                socket.recv(&mut answer).unwrap();
+            }
+        }
+        rig.fleet.stop(PATIENCE);
+    }
+}
+
 /// Queries of every sort, some of them no queries.
 fn kinds() -> [Vec<u8>; 17] {
     let hidden_end =
