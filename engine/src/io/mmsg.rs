@@ -142,6 +142,13 @@ impl Mmsg {
         }
     }
 
+    fn remove(&mut self, index: usize) {
+        if let Some(listener) = self.listeners[index].take() {
+            // A closed descriptor stays in the poller as long as its socket has copies.
+            let _ = epoll::delete(&self.poller, &listener.socket);
+        }
+    }
+
     fn receive(&mut self) {
         for step in 1..=LISTENERS_MAX {
             // Start after the last socket, so that a busy one does not starve the others.
@@ -163,8 +170,7 @@ impl Mmsg {
             };
             let count = usize::try_from(result).unwrap_or(0);
             if listener.is_closing && count == 0 {
-                // The poller drops a closed descriptor by itself.
-                self.listeners[index] = None;
+                self.remove(index);
                 continue;
             }
             listener.is_empty = count < DATAGRAM_BATCH && !listener.is_closing;
@@ -193,12 +199,9 @@ impl DatagramIo for Mmsg {
         }
         let key = epoll::EventData::new_u64(listener.0 as u64);
         epoll::add(&self.poller, &socket, key, epoll::EventFlags::IN)?;
-        self.listeners[listener.0] = Some(MmsgListener {
-            socket,
-            is_empty: false,
-            is_closing: false,
-            drops: Drops::default(),
-        });
+        let drops = Drops::until_now(&socket);
+        self.listeners[listener.0] =
+            Some(MmsgListener { socket, is_empty: false, is_closing: false, drops });
         Ok(())
     }
 
@@ -209,7 +212,7 @@ impl DatagramIo for Mmsg {
         };
         if !divert(&closing.socket) {
             self.send_answers();
-            self.listeners[listener.0] = None;
+            self.remove(listener.0);
             return;
         }
         (closing.is_closing, closing.is_empty) = (true, false);
@@ -221,10 +224,9 @@ impl DatagramIo for Mmsg {
 
     fn leave(&mut self) {
         self.send_answers();
-        for place in &mut self.listeners {
-            // A closed descriptor stays in the poller as long as its socket has copies.
-            if let Some(listener) = place.take_if(|listener| !listener.is_closing) {
-                let _ = epoll::delete(&self.poller, &listener.socket);
+        for index in 0..LISTENERS_MAX {
+            if self.listeners[index].as_ref().is_some_and(|listener| !listener.is_closing) {
+                self.remove(index);
             }
         }
     }

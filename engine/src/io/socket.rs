@@ -276,10 +276,14 @@ fn unbound_socket(
 }
 
 /// The drops of a socket that were counted so far.
-#[derive(Default)]
 pub(super) struct Drops(u32);
 
 impl Drops {
+    /// Those until now count as counted: the thread that had the socket before has counted them.
+    pub(super) fn until_now(socket: &UdpSocket) -> Self {
+        Self(dropped_count(socket).unwrap_or(0))
+    }
+
     /// The datagrams dropped since the last call; 0 if the kernel does not report them.
     pub(super) fn since_last(&mut self, socket: &UdpSocket) -> u64 {
         let Ok(count) = dropped_count(socket) else { return 0 };

@@ -308,12 +308,9 @@ impl DatagramIo for Uring {
             // The place still holds a listener that closes: send its last responses first.
             let _ = self.ring.submit();
         }
-        self.listeners[listener.0] = Some(UringListener {
-            socket,
-            is_receiving: false,
-            closing: Closing::No,
-            drops: Drops::default(),
-        });
+        let drops = Drops::until_now(&socket);
+        self.listeners[listener.0] =
+            Some(UringListener { socket, is_receiving: false, closing: Closing::No, drops });
         self.start_receiving(listener.0);
         Ok(())
     }
