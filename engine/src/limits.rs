@@ -61,8 +61,7 @@ pub const GLANCE_TABLES_MAX: usize = 4;
 pub const LISTENERS_MAX: usize = 64;
 
 /// Datagrams that a shard may hold, from their receipt until their response has left: the buffers
-/// of its ring. The kernel requires a power of two. A send completes when it is submitted, unless
-/// the socket's buffer is full; receiving then waits for it.
+/// of its ring. The kernel requires a power of two. A send is over when it is submitted.
 pub const DATAGRAM_BUFFERS: u16 = 512;
 const _: () = assert!(DATAGRAM_BUFFERS.is_power_of_two());
 
@@ -79,8 +78,8 @@ const _: () = assert!(
     SUBMISSIONS == (DATAGRAM_BUFFERS as u32 + 2 * LISTENERS_MAX as u32).next_power_of_two()
 );
 
-/// Entries of the completion queue: each buffer received and sent, twice. If it overflows, every
-/// multishot receive ends.
+/// Entries of the completion queue: each buffer received, and each send failed, twice. If it
+/// overflows, every multishot receive ends.
 pub const COMPLETIONS: u32 = 2 * 2 * DATAGRAM_BUFFERS as u32;
 
 /// Datagrams, or messages of a connection, that are inspected before the first of them is answered,

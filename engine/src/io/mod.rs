@@ -84,8 +84,9 @@ pub trait DatagramIo {
     fn turn(&mut self) -> io::Result<usize>;
     /// Whether nothing has come since the last turn, as far as is known without a system call.
     fn is_quiet(&mut self) -> bool;
-    /// As `turn`, but sleeps until there is a datagram. Returns 0 if the bell has rung since the
-    /// last turn began.
+    /// As `turn`, but sleeps until there is a datagram. Returns 0 if something else woke it: the
+    /// bell, also one that rang during the last turn; a send that failed; a receive that ended; a
+    /// signal. A further turn forgets that the bell has rung.
     ///
     /// # Errors
     /// As `turn`.
@@ -123,6 +124,7 @@ mod tests {
     use super::mmsg::Mmsg;
     use super::uring::Uring;
     use super::*;
+    use crate::limits::DATAGRAM_BUFFERS;
     use crate::metrics::{Build, Metrics, ShardMetrics};
 
     const LISTENER: ListenerId = ListenerId(3);
@@ -214,14 +216,55 @@ mod tests {
         assert_eq!(bench.wait_while(move || ringer.ring()), (0, false), "without a socket, too");
     }
 
+    /// More datagrams at once than there are buffers: the ones that wait are received later, though
+    /// nothing else wakes the shard.
+    fn check_burst<I: DatagramIo>(mut bench: Bench<I>) {
+        const SOCKETS: usize = 24;
+        const DATAGRAMS: usize = 40;
+        const _: () = assert!(SOCKETS * DATAGRAMS > DATAGRAM_BUFFERS as usize);
+        let asker = UdpSocket::bind("127.0.0.1:0").unwrap();
+        while bench.io.turn().unwrap() > 0 || !bench.io.is_quiet() {}
+        for index in 0..SOCKETS {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = socket.local_addr().unwrap();
+            bench.io.open(ListenerId(LISTENER.0 + 1 + index), socket).unwrap();
+            for _ in 0..DATAGRAMS {
+                asker.send_to(b"ask", address).unwrap();
+            }
+        }
+        let ringer = Arc::clone(&bench.ringer);
+        let (done, is_done) = mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            let is_late = is_done.recv_timeout(PATIENCE).is_err();
+            if is_late {
+                ringer.ring();
+            }
+            is_late
+        });
+        let mut received = 0;
+        while received < SOCKETS * DATAGRAMS {
+            bench.io.wait().unwrap();
+            while let Some(datagram) = bench.io.next() {
+                received += 1;
+                bench.io.send(datagram, 3);
+            }
+        }
+        // The watch may have ended.
+        let _ = done.send(());
+        assert!(!watch.join().unwrap(), "it slept with datagrams to receive");
+    }
+
     #[test]
     fn a_waiting_shard_wakes_up() {
         check(bench(Mmsg::new));
+        check_burst(bench(Mmsg::new));
         if let Err(error) = Uring::probe() {
             eprintln!("io: !!! NO io_uring ({error}): how a shard sleeps in it IS NOT TESTED");
             return;
         }
         check(bench(Uring::new));
+        check_burst(bench(Uring::new));
         check(bench(Uring::on_older_kernels));
+        check_burst(bench(Uring::on_older_kernels));
     }
 }

@@ -1,8 +1,8 @@
 //! The memory of the `uring` backend that the kernel reads and writes on its own time.
 //!
 //! Each buffer has one owner at a time. From `give_back` until the completion of the receive that
-//! names it, the kernel writes it. From `send` until the completion of that send, the kernel reads
-//! it and its send header. In between it is ours. Debug builds check each change of owner.
+//! names it, the kernel writes it. From `send` until that send is submitted, the kernel reads it
+//! and its send header. In between it is ours. Debug builds check each change of owner.
 //! Invariant: addresses never change; nothing is freed while the kernel owns a part.
 
 use std::mem::zeroed;
@@ -10,8 +10,9 @@ use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use io_uring::opcode;
+use io_uring::squeue::{self, Flags};
 use io_uring::types::{BufRingEntry, Fd, RecvMsgOut};
-use io_uring::{opcode, squeue};
 use wire::reply::UDP_LEN_MAX;
 
 use super::Datagram;
@@ -21,7 +22,7 @@ use super::peer::{ADDRESS_LEN, is_v6_address};
 use crate::client::ListenerId;
 use crate::limits::{DATAGRAM_BUFFER_LEN, DATAGRAM_BUFFERS};
 
-/// What SENDMSG reads until its completion, in addition to the buffer.
+/// What SENDMSG reads while it is submitted, in addition to the buffer.
 struct SendHeader {
     header: libc::msghdr,
     payload: libc::iovec,
@@ -196,7 +197,8 @@ impl RingMemory {
         to
     }
 
-    /// The send of a buffer's message to the peer, from the address that the query was sent to.
+    /// The send of a buffer's message to the peer, from the address that the query was sent to. It
+    /// does not wait for room in the socket, and has a completion only if it fails.
     #[inline]
     pub(super) fn reply(&mut self, fd: Fd, datagram: &Datagram, len: usize) -> squeue::Entry {
         let (head, message) = self.buffers[range_of(datagram.buffer)].split_at_mut(MESSAGE_AT);
@@ -206,9 +208,11 @@ impl RingMemory {
             // Without a control message SEND will do: it spares the kernel from reading a header in
             // four pieces.
             return opcode::Send::new(fd, message.as_ptr(), len as u32)
+                .flags(libc::MSG_DONTWAIT)
                 .dest_addr(address.as_ptr().cast())
                 .dest_addr_len(address.len() as u32)
-                .build();
+                .build()
+                .flags(Flags::SKIP_SUCCESS);
         }
         let SendHeader { header, payload, control } =
             &mut self.send_headers[usize::from(datagram.buffer)];
@@ -224,7 +228,8 @@ impl RingMemory {
             0 => null_mut(),
             _ => control.0.as_mut_ptr().cast(),
         };
-        opcode::SendMsg::new(fd, header).build()
+        let send = opcode::SendMsg::new(fd, header).flags(libc::MSG_DONTWAIT as u32);
+        send.build().flags(Flags::SKIP_SUCCESS)
     }
 }
 

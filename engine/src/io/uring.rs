@@ -2,10 +2,11 @@
 //! per response.
 //!
 //! The life of a datagram: the kernel takes a buffer from the buffer ring, fills it, and posts a
-//! completion. The response is written over the query. `send` queues the buffer, and the send's
-//! completion returns it to the buffer ring. Any completion may end its multishot receive (an empty
-//! datagram does, and so does an empty buffer ring); the next turn starts it again. In `wait`, one
-//! system call sends the responses, sleeps, and receives the next query.
+//! completion. The response is written over the query, and `send` queues the buffer. No send waits
+//! for room in its socket, so it is over once it is submitted, and the buffer returns to the buffer
+//! ring; only a send that fails has a completion. Any completion may end its multishot receive (an
+//! empty datagram does, and so does an empty buffer ring); the next turn starts it again. In
+//! `wait`, one system call sends the responses, sleeps, and receives the next query.
 //! Invariant: all memory that the kernel may touch belongs to `RingMemory`.
 
 use std::collections::VecDeque;
@@ -55,10 +56,8 @@ pub struct Uring {
     listeners: [Option<UringListener>; LISTENERS_MAX],
     /// Receive completions of this turn, not yet handed out.
     received: VecDeque<(ListenerId, u16)>,
-    /// Sends without a completion yet.
-    sending_count: usize,
-    /// Those of them that are not submitted yet.
-    queued_count: usize,
+    /// The buffers of the sends that are queued.
+    sending: Vec<u16>,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -116,8 +115,7 @@ impl Uring {
             has_rung: false,
             listeners: [const { None }; LISTENERS_MAX],
             received: VecDeque::with_capacity(COMPLETIONS as usize),
-            sending_count: 0,
-            queued_count: 0,
+            sending: Vec::with_capacity(DATAGRAM_BUFFERS.into()),
             metrics,
         };
         for buffer in 0..DATAGRAM_BUFFERS {
@@ -145,15 +143,26 @@ impl Uring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: every entry points into `memory` or at nothing. What it points at is the kernel's
-        // until the entry's completion, and `memory` outlives the ring.
+        // SAFETY: every entry points into `memory` or at nothing, and `memory` outlives the ring.
+        // What it points at is the kernel's until the entry's completion. A send does not wait, so
+        // the kernel has copied its message once the entry is submitted.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             // The queue is full, and submitting empties it. If the kernel refuses for now, nothing
             // is lost: the loop tries again.
             if self.ring.submit().is_ok() {
-                self.queued_count = 0;
+                self.take_back_sent();
             } else {
                 std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Returns the buffers of the sends to the buffer ring, once all of them are submitted.
+    fn take_back_sent(&mut self) {
+        if self.ring.submission().is_empty() {
+            for buffer in self.sending.drain(..) {
+                self.memory.pass(buffer, BufferOwner::KernelReads, BufferOwner::Shard);
+                self.memory.give_back(buffer);
             }
         }
     }
@@ -222,14 +231,10 @@ impl Uring {
         let index = (completion.user_data() & u64::from(u32::MAX)) as usize;
         match completion.user_data() & !u64::from(u32::MAX) {
             SEND => {
-                // Like a packet that the network loses: the client retries.
-                if completion.result() < 0 {
-                    self.metrics.count(ShardEvent::SendFailed, 1);
-                }
-                debug_assert!(self.sending_count > 0);
-                self.sending_count -= 1;
-                self.memory.pass(index as u16, BufferOwner::KernelReads, BufferOwner::Shard);
-                self.memory.give_back(index as u16);
+                // Like a packet that the network loses: the client retries. EAGAIN: the socket's
+                // buffer is full.
+                debug_assert!(completion.result() < 0, "a send that succeeds has no completion");
+                self.metrics.count(ShardEvent::SendFailed, 1);
             }
             RECEIVE => {
                 if !cqueue::more(completion.flags())
@@ -270,12 +275,11 @@ impl Uring {
             let submitter = self.ring.submitter();
             submitter.enter::<libc::sigset_t>(queued, want as u32, flags.bits(), None)
         };
+        self.take_back_sent();
         match entered {
-            Ok(_) => self.queued_count = 0,
-            Err(error) if is_passing(&error) => {}
-            Err(error) => return Err(error),
+            Err(error) if !is_passing(&error) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Returns how many datagrams there are.
@@ -291,7 +295,8 @@ impl Uring {
     /// signaled the eventfd, too.
     fn wait_beside(&mut self) -> io::Result<usize> {
         let received = self.turn()?;
-        if received > 0 || self.has_rung {
+        let is_deaf = self.listeners.iter().flatten().any(|one| !one.is_receiving);
+        if received > 0 || self.has_rung || is_deaf {
             return Ok(received);
         }
         while self.is_quiet() {
@@ -307,6 +312,7 @@ impl DatagramIo for Uring {
         if self.listeners[listener.0].is_some() {
             // The place still holds a listener that closes: send its last responses first.
             let _ = self.ring.submit();
+            self.take_back_sent();
         }
         let drops = Drops::until_now(&socket);
         self.listeners[listener.0] =
@@ -380,9 +386,7 @@ impl DatagramIo for Uring {
         if !self.ring.completion().eventfd_disabled() {
             self.ring.completion().disable_eventfd();
         }
-        // The sends complete as they are submitted, unless a socket is full.
-        let is_any_late = self.sending_count > self.queued_count;
-        self.enter(if is_any_late { 1 } else { self.queued_count + 1 })?;
+        self.enter(1)?;
         Ok(self.take_completions())
     }
 
@@ -409,10 +413,9 @@ impl DatagramIo for Uring {
         let fd = Fd(listener.socket.as_raw_fd());
         let entry = self.memory.reply(fd, &datagram, len);
         self.memory.pass(datagram.buffer, BufferOwner::Shard, BufferOwner::KernelReads);
-        self.push(&entry.user_data(SEND | u64::from(datagram.buffer)));
-        self.sending_count += 1;
-        self.queued_count += 1;
-        debug_assert!(self.sending_count <= usize::from(DATAGRAM_BUFFERS));
+        self.push(&entry.user_data(SEND));
+        self.sending.push(datagram.buffer);
+        debug_assert!(self.sending.len() <= usize::from(DATAGRAM_BUFFERS));
     }
 
     fn return_address(&self, datagram: &Datagram) -> ReturnAddress {
@@ -449,12 +452,11 @@ impl Drop for Uring {
             }
         }
         for _ in 0..COMPLETIONS {
-            if self.sending_count == 0
-                && !self.listeners.iter().flatten().any(|one| one.is_receiving)
-            {
+            let is_any_receiving = self.listeners.iter().flatten().any(|one| one.is_receiving);
+            if !is_any_receiving && self.ring.submission().is_empty() {
                 return;
             }
-            if self.ring.submit_and_wait(1).is_err() {
+            if self.ring.submit_and_wait(is_any_receiving.into()).is_err() {
                 break;
             }
             while let Some(completion) = { self.ring.completion().next() } {
