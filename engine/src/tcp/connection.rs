@@ -241,8 +241,9 @@ impl<S: ClientStream> ClientConnection<S> {
             return Waiting::End;
         }
         answers.clear();
-        let wanted = if before == Waiting::Answers { self.next_input() } else { before };
-        self.settle(wanted)
+        // The peer may have taken everything by now.
+        let is_over = matches!(before, Waiting::Answers | Waiting::Peer);
+        self.settle(if is_over { self.next_input() } else { before })
     }
 
     /// Reads once, and answers all whole messages. `send_in_turn` then sends the responses.
