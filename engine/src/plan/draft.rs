@@ -116,6 +116,7 @@ impl PlanDraft {
         let mut draft = Self { lost: lost.to_vec(), ..Self::default() };
         draft.plan.tables = vec![None; before.tables.len()];
         draft.plan.listeners.resize_with(before.listeners.len(), ListenerPlan::default);
+        draft.plan.next_listener = before.next_listener;
         let mut zones = Vec::new();
         for (index, block) in config.blocks.iter().enumerate() {
             let lines = block.draft(metrics).await?;
@@ -406,7 +407,10 @@ impl PlanDraft {
                 |plan: &Plan| plan.listeners.get(*id).is_some_and(|l| l.address.is_some());
             !is_taken(&self.plan) && !is_taken(before)
         };
-        let id = kept.map(|id| id.0).or_else(|| (0..LISTENERS_MAX).find(is_free));
+        // The longest unused ids first: late answers may still leave for clients of the others.
+        let next = self.plan.next_listener;
+        let free = || (next..LISTENERS_MAX).chain(0..next).find(is_free);
+        let id = kept.map(|id| id.0).or_else(free);
         let Some(id) = id else {
             let problem = format!("more than {LISTENERS_MAX} addresses to listen on").into();
             return Err(LoadError { place: place.clone(), problem });
@@ -417,6 +421,9 @@ impl PlanDraft {
         self.plan.listeners[id].scheme = scheme;
         let id = ListenerId(id);
         let is_new = kept.is_none();
+        if is_new {
+            self.plan.next_listener = (id.0 + 1) % LISTENERS_MAX;
+        }
         self.listens.push(Listen { id, address, scheme, place: place.clone(), names_port, is_new });
         Ok(id)
     }

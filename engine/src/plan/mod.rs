@@ -48,6 +48,8 @@ pub struct Plan {
     /// By `ListenerId`: the blocks that share the address. Empty if the server no longer listens
     /// there.
     pub listeners: Vec<ListenerPlan>,
+    /// Where the search for a free `ListenerId` begins. Below `LISTENERS_MAX`.
+    pub next_listener: usize,
     pub blocks: Vec<Block>,
     /// By block: where the Corefile has it.
     pub origins: Vec<BlockOrigin>,
