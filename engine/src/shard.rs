@@ -31,7 +31,7 @@ use crate::client::{Arrival, ListenerId, Packet, Transport};
 use crate::heart::Heart;
 use crate::io::bell::Bell;
 use crate::io::prefetch::prefetch;
-use crate::io::socket::ListenerSockets;
+use crate::io::socket::ShardSockets;
 use crate::io::wake::watch;
 use crate::io::{Datagram, DatagramIo};
 use crate::limits::{
@@ -56,7 +56,7 @@ pub enum Update {
     NoTable(TableSlot, Arc<()>),
     /// The plan of the next Corefile.
     Plan(Arc<Plan>),
-    Open(ListenerId, ListenerSockets),
+    Open(ListenerId, ShardSockets),
     Close(ListenerId),
     /// Answer this question and report each decision.
     Explain(Box<ExplainRequest>),
@@ -349,13 +349,13 @@ fn take_updates<I: DatagramIo>(
                 drop(token);
             }
             Ok(Update::Plan(plan)) => responder.borrow_mut().take_plan(plan),
-            Ok(Update::Open(listener, sockets)) => {
-                if let Some(udp) = sockets.udp {
-                    let copy = udp.try_clone()?;
+            Ok(Update::Open(listener, ShardSockets { own, copies })) => {
+                if let (Some(udp), Some(copy)) = (own.udp, copies.udp) {
                     responder.borrow_mut().resolver().late_answers().open(listener, copy);
                     io.open(listener, udp)?;
                 }
-                tcp.open(listener, sockets.tcp, responder)?;
+                bell.watch(listener, copies.tcp)?;
+                tcp.open(listener, own.tcp, responder)?;
             }
             Ok(Update::Close(listener)) => {
                 let copy = responder.borrow_mut().resolver().late_answers().copy_of(listener);

@@ -92,7 +92,7 @@ fn each_listener_completes_a_cached_cname_its_own_way() {
         let lines = format!("cache\nforward . {}", upstream.address);
         let mut rig = Rig::start_with(backend, (Ipv4Addr::LOCALHOST, 0).into(), &lines);
         let sockets = socket::bind((Ipv4Addr::LOCALHOST, 0).into(), 1, PortClaim::Alone).unwrap();
-        let addresses = [rig.address, sockets[0].tcp.local_addr().unwrap()];
+        let addresses = [rig.address, sockets[0].own.tcp.local_addr().unwrap()];
         let mut plan = Plan::clone(&rig.plan);
         plan.listeners.push(ListenerPlan {
             zones: ZoneSet::new(&[[0]]),

@@ -99,7 +99,7 @@ impl Server {
         fleet.set_plan(&plan);
         let sockets =
             socket::bind((Ipv4Addr::LOCALHOST, 0).into(), SHARDS, PortClaim::Alone).unwrap();
-        let address = sockets[0].tcp.local_addr().unwrap();
+        let address = sockets[0].own.tcp.local_addr().unwrap();
         fleet.open(ListenerId(0), sockets, Company::None);
         let health = supervise(fleet.supervisor(), &metrics);
         Self { fleet, address, health, metrics, _plan: plan, _table: table }

@@ -40,7 +40,7 @@ fn main() -> io::Result<ExitCode> {
     }
     fleet.set_plan(&Arc::new(plan(Corefile::Stock, &metrics)));
     let sockets = socket::bind((Ipv4Addr::LOCALHOST, 0).into(), 1, PortClaim::Alone)?;
-    let mut stream = TcpStream::connect(sockets[0].tcp.local_addr()?)?;
+    let mut stream = TcpStream::connect(sockets[0].own.tcp.local_addr()?)?;
     fleet.open(ListenerId(0), sockets, Company::None);
     for first in (0..count).step_by(WINDOW) {
         let queries = (first..first + WINDOW).map(|index| framed(&Kind::AHit.query(index)));

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use engine::corefile::value::key::Scheme;
-use engine::io::socket::{self, ListenerSockets, PortClaim};
+use engine::io::socket::{self, PortClaim, ShardSockets};
 use engine::plan::draft::Listen;
 use engine::ports::{self, Holder};
 
@@ -18,7 +18,7 @@ pub(crate) async fn bind(
     listen: &Listen,
     shards: usize,
     claim: PortClaim,
-) -> anyhow::Result<Vec<ListenerSockets>> {
+) -> anyhow::Result<Vec<ShardSockets>> {
     socket::until_released(|| bind_or_fall_back(listen, shards, claim))
         .await
         .map_err(|error| anyhow::Error::msg(explain(listen, &error)))
@@ -80,7 +80,7 @@ fn bind_or_fall_back(
     listen: &Listen,
     shards: usize,
     claim: PortClaim,
-) -> io::Result<Vec<ListenerSockets>> {
+) -> io::Result<Vec<ShardSockets>> {
     let address = listen.address;
     let bind = match listen.scheme {
         Scheme::Tls => socket::bind_streams,

@@ -12,7 +12,7 @@ use engine::client::ListenerId;
 use engine::config::Config;
 use engine::corefile::value::key::Scheme;
 use engine::fleet::{Asker, Fleet};
-use engine::io::socket::{ListenerSockets, PortClaim};
+use engine::io::socket::{PortClaim, ShardSockets};
 use engine::limits::{ALONE_LOOK_EVERY, DRAIN_TIMEOUT, HAND_OVER_TIMEOUT, SNAPSHOT_TIMEOUT};
 use engine::metrics::served::ListenerFacts;
 use engine::metrics::{Metrics, SteeringFacts};
@@ -68,7 +68,7 @@ enum Opening {
     Nothing,
 }
 
-type NewSockets = Vec<(ListenerId, BoundListener, Vec<ListenerSockets>)>;
+type NewSockets = Vec<(ListenerId, BoundListener, Vec<ShardSockets>)>;
 
 impl Server {
     /// `fleet`: shards that serve nothing yet.
@@ -191,7 +191,7 @@ impl Server {
         for listen in listens.iter().filter(|listen| listen.is_new) {
             let sockets = listening::bind(listen, self.fleet.shard_count(), self.claim).await?;
             let first = sockets.first().context("a fleet has at least one shard")?;
-            let bound_to = first.tcp.local_addr()?;
+            let bound_to = first.own.tcp.local_addr()?;
             let Listen { address: requested, scheme, .. } = *listen;
             let company = match self.claim {
                 PortClaim::TakeOver => company_at(bound_to),

@@ -15,7 +15,7 @@ use wire::table::Table;
 
 use crate::client::ListenerId;
 use crate::io::bell::{Bell, Ringer};
-use crate::io::socket::ListenerSockets;
+use crate::io::socket::{ListenerSockets, ShardSockets};
 use crate::limits::{SEND_PATIENCE, UPDATES_WAITING_MAX};
 use crate::plan::{Plan, TableSlot};
 use crate::shard::Update;
@@ -183,7 +183,7 @@ impl Kept {
             Update::Pods(slot, pods) => Keep::Pods(*slot, Arc::clone(pods)),
             Update::NoTable(slot, _) => Keep::NoTable(*slot),
             Update::Open(ListenerId(place), sockets) => {
-                Keep::Listener(*place, sockets.try_clone()?)
+                Keep::Listener(*place, sockets.own.try_clone()?)
             }
             Update::Close(ListenerId(place)) => Keep::NoListener(*place),
             Update::Explain(_) | Update::Ping(_) | Update::Call(_) | Update::Stop => {
@@ -221,7 +221,8 @@ impl Kept {
         let mut updates: Vec<_> = tables.chain(pods).collect();
         updates.extend(self.plan.iter().map(|plan| Update::Plan(Arc::clone(plan))));
         for (place, sockets) in &self.listeners {
-            updates.push(Update::Open(ListenerId(*place), sockets.try_clone()?));
+            let sockets = ShardSockets::of(sockets.try_clone()?)?;
+            updates.push(Update::Open(ListenerId(*place), sockets));
         }
         Ok(updates)
     }

@@ -24,7 +24,7 @@ use crate::cli::Steer;
 use crate::client::ListenerId;
 use crate::forward::ShardNumber;
 use crate::heart::Heart;
-use crate::io::socket::ListenerSockets;
+use crate::io::socket::ShardSockets;
 use crate::limits::SYNC_STOP_LOOK_EVERY;
 use crate::metrics::{ShardMetrics, SteeringFacts};
 use crate::plan::{Plan, TableSlot};
@@ -196,7 +196,7 @@ impl Fleet {
     }
 
     /// Serves these sockets, one pair per shard.
-    pub fn open(&mut self, listener: ListenerId, sockets: Vec<ListenerSockets>, company: Company) {
+    pub fn open(&mut self, listener: ListenerId, sockets: Vec<ShardSockets>, company: Company) {
         debug_assert_eq!(sockets.len(), self.mailboxes.len());
         self.steering.open(listener, &sockets, company);
         for (mailbox, sockets) in self.mailboxes.iter().zip(sockets) {

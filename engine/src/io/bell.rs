@@ -51,12 +51,11 @@ impl Bell {
         let _ = rustix::io::read(&self.pipe, &mut [0u8; UPDATES_WAITING_MAX]);
     }
 
-    /// Rings for each connection to this listener from now on.
+    /// Rings for each connection to this listener from now on. `copy`: of its socket.
     ///
     /// # Errors
-    /// No descriptor is left.
-    pub fn watch(&self, listener: ListenerId, socket: &TcpListener) -> io::Result<()> {
-        let copy = socket.try_clone()?;
+    /// The kernel's, for want of memory.
+    pub fn watch(&self, listener: ListenerId, copy: TcpListener) -> io::Result<()> {
         epoll::add(&self.poller, &copy, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         self.tcp.borrow_mut()[listener.0] = Some(copy);
         Ok(())

@@ -197,7 +197,7 @@ mod tests {
         }
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();
-        bench.bell.watch(LISTENER, &tcp).unwrap();
+        bench.bell.watch(LISTENER, tcp.try_clone().unwrap()).unwrap();
         for _ in 0..3 {
             let connect = move || drop(TcpStream::connect(address).unwrap());
             assert_eq!(bench.wait_while(connect), (0, false), "a connection wakes it");

@@ -214,8 +214,8 @@ mod tests {
             program_by_cpu(&of_a_large_machine, 1024),
             program_by_hash().to_vec(),
         ] {
-            attach(sockets[1].udp.as_ref().unwrap(), &program).unwrap();
-            attach(&sockets[0].tcp, &program).unwrap();
+            attach(sockets[1].own.udp.as_ref().unwrap(), &program).unwrap();
+            attach(&sockets[0].own.tcp, &program).unwrap();
         }
     }
 }

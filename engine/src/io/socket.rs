@@ -37,6 +37,24 @@ impl ListenerSockets {
     }
 }
 
+/// What a shard gets for one address. The copies are made beforehand, where a lack of descriptors
+/// is an error of the start or the reload rather than of a shard that serves.
+#[derive(Debug)]
+pub struct ShardSockets {
+    /// To receive and accept from.
+    pub own: ListenerSockets,
+    /// For late answers, and for the bell.
+    pub copies: ListenerSockets,
+}
+
+impl ShardSockets {
+    /// # Errors
+    /// No descriptor is left for the copies.
+    pub fn of(own: ListenerSockets) -> io::Result<Self> {
+        Ok(Self { copies: own.try_clone()?, own })
+    }
+}
+
 /// Which other process may have a port already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortClaim {
@@ -56,11 +74,7 @@ pub enum PortClaim {
 /// # Errors
 /// The kernel's error for the first socket that fails; none stays open then. AddrInUse if another
 /// process is bound to the port, and `claim` or that process does not share it.
-pub fn bind(
-    address: SocketAddr,
-    shards: usize,
-    claim: PortClaim,
-) -> io::Result<Vec<ListenerSockets>> {
+pub fn bind(address: SocketAddr, shards: usize, claim: PortClaim) -> io::Result<Vec<ShardSockets>> {
     if address.port() == 0 {
         return bind_any_port(address, shards);
     }
@@ -75,7 +89,7 @@ pub fn bind(
                 claim_or_join(address, claim, sharing, ports::PortProtocol::Tcp, |sharing| {
                     bind_tcp(address, sharing)
                 })?;
-            Ok(ListenerSockets { udp: Some(udp), tcp })
+            ShardSockets::of(ListenerSockets { udp: Some(udp), tcp })
         })
         .collect()
 }
@@ -88,7 +102,7 @@ pub fn bind_streams(
     mut address: SocketAddr,
     shards: usize,
     claim: PortClaim,
-) -> io::Result<Vec<ListenerSockets>> {
+) -> io::Result<Vec<ShardSockets>> {
     let mut sockets = Vec::with_capacity(shards);
     for index in 0..shards {
         let sharing = if index == 0 { Sharing::Claim } else { Sharing::Join };
@@ -97,7 +111,7 @@ pub fn bind_streams(
         })?;
         // With port 0 the kernel has chosen one.
         address.set_port(tcp.local_addr()?.port());
-        sockets.push(ListenerSockets { udp: None, tcp });
+        sockets.push(ShardSockets::of(ListenerSockets { udp: None, tcp })?);
     }
     Ok(sockets)
 }
@@ -213,7 +227,7 @@ pub(super) fn holds_a_datagram(socket: &UdpSocket) -> bool {
 }
 
 /// Lets the kernel choose a free UDP port, and tries another if it is in use for TCP.
-fn bind_any_port(mut address: SocketAddr, shards: usize) -> io::Result<Vec<ListenerSockets>> {
+fn bind_any_port(mut address: SocketAddr, shards: usize) -> io::Result<Vec<ShardSockets>> {
     for _ in 0..PORT_TRIES {
         address.set_port(UdpSocket::bind((address.ip(), 0))?.local_addr()?.port());
         match bind(address, shards, PortClaim::Alone) {

@@ -12,7 +12,7 @@ use super::balance::{Balance, ShardLoad};
 use super::load::{Activity, LoadMeter};
 use crate::client::{ListenerId, Transport};
 use crate::io::reuseport::{attach, program_by_hash};
-use crate::io::socket::{ListenerSockets, divert_connections, prefer_cpu, retire};
+use crate::io::socket::{ShardSockets, divert_connections, prefer_cpu, retire};
 
 /// A shard is saturated if more than one in so many of its datagrams had to wait.
 const CROWDED_PART: u64 = 4;
@@ -53,13 +53,13 @@ impl SocketGroup {
     /// No descriptor is left.
     pub(super) fn of_listener(
         listener: ListenerId,
-        sockets: &[ListenerSockets],
+        sockets: &[ShardSockets],
         order: &SocketOrder,
         meters: &[LoadMeter],
     ) -> io::Result<Vec<Self>> {
         let mut udp = Vec::with_capacity(sockets.len());
         let mut tcp = Vec::with_capacity(sockets.len());
-        for pair in sockets {
+        for ShardSockets { own: pair, .. } in sockets {
             if let Some(socket) = &pair.udp {
                 udp.push(socket.try_clone()?);
             }

@@ -19,7 +19,7 @@ use rustix::process::Pid;
 use crate::cli::Steer;
 use crate::client::{ListenerId, Transport};
 use crate::io::reuseport::{program_by_cpu, program_by_hash};
-use crate::io::socket::ListenerSockets;
+use crate::io::socket::ShardSockets;
 use crate::limits::{CPU_COUNT_MAX, LISTENERS_MAX, STEERING_LABELS_MAX, STEERING_LOOK_EVERY};
 use crate::metrics::SteeringFacts;
 use balance::{Balance, BalanceChange};
@@ -93,7 +93,7 @@ impl Steering {
     pub(crate) fn open(
         &mut self,
         listener: ListenerId,
-        sockets: &[ListenerSockets],
+        sockets: &[ShardSockets],
         company: Company,
     ) {
         let Some(program) = self.by_cpu.clone() else { return };

@@ -114,7 +114,6 @@ impl TcpService {
         socket: TcpListener,
         responder: &Rc<RefCell<Responder>>,
     ) -> io::Result<()> {
-        self.bell.watch(listener, &socket)?;
         let socket = tokio::net::TcpListener::from_std(socket)?;
         let handshakes = Cell::new(Handshakes::Awaited);
         let closing = Rc::new(AcceptorClosing { wake: Notify::new(), handshakes });

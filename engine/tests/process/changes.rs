@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use crate::port;
 use crate::server::{Server, cluster};
 
 #[test]
@@ -70,6 +73,44 @@ fn a_changed_corefile_is_loaded_and_a_broken_one_is_not() {
     assert!(log.contains("ttll") && log.contains("ttl"), "the log underlines the word:\n{log}");
     // CoreDNS's own test of reloads searches for this line.
     assert!(log.contains("[INFO] Reloading complete") && !log.contains("[PANIC]"), "{log}");
+}
+
+/// However few descriptors are left, a reload opens its new port or fails. The old port is served.
+#[test]
+fn a_reload_without_descriptors_takes_nothing_away() {
+    let server = Server::start(&["--shards", "2"]);
+    let pid = Pid::from_child(&server.child);
+    let before = prlimit(Some(pid), Resource::Nofile, getrlimit(Resource::Nofile)).unwrap();
+    let corefile = server.path("Corefile");
+    let text = server.corefile("cluster.local", 30);
+    let reload = |text: String| {
+        let ends = |log: &str| {
+            log.matches("Reloading complete").count()
+                + log.matches("still serving the last one").count()
+        };
+        let count = ends(&server.log());
+        replace(&corefile, text);
+        server.signal("USR1");
+        server.until("the reload has ended", |server| ends(&server.log()) > count);
+    };
+    let mut failed_count = 0;
+    for left in 0..36 {
+        let is_free = |number: &u64| !Path::new(&format!("/proc/{pid}/fd/{number}")).exists();
+        let limit = (0..).find(is_free).map(|first| first + left);
+        let limit = Rlimit { current: limit, ..before };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+        let other = format!("cluster.local:{} cluster.local:", port::free());
+        reload(text.replacen("cluster.local:", &other, 1));
+        failed_count += usize::from(!server.log().contains("Reloading complete"));
+        for _ in 0..8 {
+            assert_eq!(server.address("web"), Some(1), "{left} left:\n{}", server.log());
+        }
+        prlimit(Some(pid), Resource::Nofile, before.clone()).unwrap();
+        reload(text.clone());
+    }
+    let log = server.log();
+    assert!(failed_count > 0 && log.contains("Reloading complete"), "{log}");
+    assert!(!log.contains("new thread") && !log.contains("has ended"), "{log}");
 }
 
 /// External zones come and go while the cluster is served from what has been read.

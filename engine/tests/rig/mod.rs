@@ -121,7 +121,7 @@ impl Rig {
         let settings = FleetSettings { backend, busy_poll: Duration::ZERO, steer: Steer::Auto };
         let mut fleet = Fleet::start(settings, &[None], &[metrics.shard(0)], &reports).unwrap();
         let sockets = socket::bind(address, 1, PortClaim::Alone).unwrap();
-        let address = sockets[0].tcp.local_addr().unwrap();
+        let address = sockets[0].own.tcp.local_addr().unwrap();
         let mut builder = builder();
         let slot = TableSlot(0);
         let first = builder.publish(1);
