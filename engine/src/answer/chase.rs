@@ -2,7 +2,7 @@
 //!
 //! The CNAMEs come from a table or from an upstream. Targets are looked up for each client, and the
 //! result is never cached. Invariant: a chase takes at most three steps, at most two of them from
-//! CNAMEs in tables; a chain that goes on from there ends without a target.
+//! CNAMEs in tables; where a chain goes on from there, this server is asked as by a client.
 
 use std::net::SocketAddr;
 
@@ -43,6 +43,9 @@ pub enum Lead<'s> {
     Here(End<'s>),
     /// This name is not in the tables. Upstreams must be asked for its addresses.
     Away(Name),
+    /// This server is to be asked for this name as by a client: another plugin may answer for it or
+    /// change the question, or more CNAMEs lead on from it.
+    Inside(Name),
 }
 
 impl<'s> View<'s> {
@@ -103,27 +106,47 @@ impl<'s> View<'s> {
         gates.all(|gate| gate.allows_target(name, self.wanted.qtype, self.peer))
     }
 
-    /// Follows the CNAMEs that a table has for a name to their target.
+    /// Follows the CNAMEs that a table has for a name to their target. `meets_gates`: whether a
+    /// plugin before the tables may answer for a name, or change the question.
     #[must_use]
-    pub fn behind(self, name: &Name, cnames: Answer<'s>, reach: Reach) -> Lead<'s> {
+    pub fn behind(
+        self,
+        name: &Name,
+        cnames: Answer<'s>,
+        reach: Reach,
+        mut meets_gates: impl FnMut(&Name) -> bool,
+    ) -> Lead<'s> {
         let end = |found| Lead::Here(End { cnames: Some(cnames), then: None, found });
         // A question for CNAMEs gets the one that a DNAME makes, and not those after it.
         let target = cnames.target_for(name).filter(|_| self.wanted.qtype != TYPE_CNAME);
         let target = target.filter(|target| self.may_ask(target));
-        let Some(target) = target else { return end(None) };
+        // A circle ends where it began.
+        let Some(target) = target.filter(|target| target != name) else { return end(None) };
+        // `no_aaaa` has tables asked for this type, and no upstream.
+        let is_followed = self.wanted.qtype != TYPE_NONE
+            && (reach == Reach::EveryType || matches!(self.wanted.qtype, TYPE_A | TYPE_AAAA));
+        if is_followed && meets_gates(&target) {
+            return Lead::Inside(target);
+        }
         match self.own(&target) {
             Some((_, Found::Alias(then))) => {
-                let target = then.target_for(&target).filter(|target| self.may_ask(target));
-                let found = target.and_then(|target| self.own(&target));
-                // Another one is a loop, or one step too many.
+                let next = then.target_for(&target).filter(|next| self.may_ask(next));
+                let is_circle = next.as_ref().is_some_and(|next| next == name || *next == target);
+                let found = next.as_ref().and_then(|next| self.own(next));
+                let goes_on = match (&next, &found) {
+                    (None, _) => false,
+                    (Some(_), None | Some((_, Found::Alias(_)))) => true,
+                    (Some(next), Some(_)) => meets_gates(next),
+                };
+                if is_followed && goes_on && !is_circle {
+                    return Lead::Inside(target);
+                }
+                // One more CNAME is a circle, or one too many.
                 let found = found.filter(|(_, found)| !matches!(found, Found::Alias(_)));
                 Lead::Here(End { cnames: Some(cnames), then: Some(then), found })
             }
             Some(found) => end(Some(found)),
-            // `no_aaaa` has tables asked for this type, and no upstream.
-            None if self.wanted.qtype == TYPE_NONE => end(None),
-            None if reach == Reach::EveryType => Lead::Away(target),
-            None if matches!(self.wanted.qtype, TYPE_A | TYPE_AAAA) => Lead::Away(target),
+            None if is_followed => Lead::Away(target),
             None => end(None),
         }
     }
@@ -152,9 +175,11 @@ impl<'s> View<'s> {
         }
         match self.authority(&target)? {
             (_, Found::Alias(cnames)) => {
-                Some(match self.behind(&target, cnames, Reach::Addresses) {
+                Some(match self.behind(&target, cnames, Reach::Addresses, |_| false) {
                     Lead::Here(end) => end,
-                    Lead::Away(_) => End { cnames: Some(cnames), then: None, found: None },
+                    Lead::Away(_) | Lead::Inside(_) => {
+                        End { cnames: Some(cnames), then: None, found: None }
+                    }
                 })
             }
             found => Some(End { cnames: None, then: None, found: Some(found) }),

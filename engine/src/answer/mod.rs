@@ -36,7 +36,7 @@ use crate::plan::{Block, Plan, TableSlot};
 use crate::plugin::exchange::{Exchange, NameTexts, PluginCounts, Trail};
 use crate::plugin::gate::{Gate, Passage};
 use crate::plugin::pattern::BlockPatterns;
-use crate::plugin::pursuit::{Pursuit, PursuitFailure};
+use crate::plugin::pursuit::Pursuit;
 use crate::plugin::rewrite::Rules;
 use crate::plugin::view::program::TextBuffer;
 use chase::View;
@@ -201,10 +201,12 @@ pub fn seen_by<'s>(
     let Scratch { caches, patterns, trail, texts, metrics, .. } = scratch;
     let counters = PluginCounts { metrics, indexes: &block.counters };
     let pods = sources.pods_of(block);
-    let of_block = patterns.get(index);
+    let of_blocks = *patterns;
+    let of_block = of_blocks.get(index);
     let mut patterns = of_block.map(BlockPatterns::borrow);
     let patterns = patterns.as_deref_mut().map_or(&mut [][..], |patterns| &mut patterns[..]);
-    let mut exchange = Exchange { arrival, query, name, trail, patterns, texts, counters, pods };
+    let mut exchange =
+        Exchange { arrival, query, name, trail, patterns, of_blocks, texts, counters, pods };
     let place = (index, block);
     let gates = block.gates.get(first_gate..).unwrap_or_default();
     let answered = ask_gates(witness, place, gates, first_gate, &mut exchange, message);
@@ -317,9 +319,7 @@ fn ask_gates<'s>(
             Passage::Drop => return Some(Verdict::Drop(dropped(block, &exchange.query))),
             Passage::Pursue(pursuit) => {
                 let query = exchange.query;
-                let depth = exchange.arrival.inside.map_or(0, |inside| inside.depth);
-                if depth >= PURSUIT_DEPTH_MAX {
-                    exchange.trail.problem = Some(PursuitFailure::TooDeep.to_string().into());
+                if exchange.is_too_deep() {
                     return Some(Verdict::Reply(end_of_chain(block, &query, message)));
                 }
                 let pursue = Pursue { pursuit, query, block: index, gates_done: number };

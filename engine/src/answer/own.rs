@@ -8,6 +8,7 @@ use wire::answer::Answer;
 use wire::hash::NameHash;
 use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
 use wire::name::Name;
+use wire::query::Overwritten;
 use wire::reply::{self, End, Envelope};
 use wire::table::{DenialKind, Found, Stored, Table, Wanted};
 
@@ -15,11 +16,15 @@ use super::chase::{Lead, Reach, View};
 use super::decision::{Decision, Witness};
 use super::exit::Made;
 use super::glance::Glance;
-use super::{NumberedBlock, Sources, Verdict, ask_gates, end_of_chain};
+use super::{NumberedBlock, Pursue, Sources, Verdict, ask_gates, end_of_chain};
 use crate::metrics::answerer::Answerer;
 use crate::plan::{Own, OwnTable};
 use crate::plugin::exchange::Exchange;
+use crate::plugin::gate::CnameTarget;
 use crate::plugin::no_aaaa::TYPE_NONE;
+use crate::plugin::pattern::BlockPatterns;
+use crate::plugin::pursuit::Pursuit;
+use crate::plugin::targets::TargetPursuit;
 
 /// The result of asking a block's own sources.
 pub(super) enum OwnAnswer<'s> {
@@ -85,16 +90,23 @@ pub(super) fn ask_own<'s>(
         let vantage = sources.plan.vantage(exchange.arrival.listener, place.0);
         let view = View { sources, vantage, wanted, peer: exchange.trail.peer };
         let reach = if table.is_of_zones() { Reach::EveryType } else { Reach::Addresses };
-        let after = block_to_ask(view, name, cnames, reach);
+        let (query, name) = (exchange.query, exchange.name.clone());
+        let meets = |target: &Name| meets_gates(view, target, place.0, exchange);
+        let after = block_to_ask(view, &name, cnames, reach, meets);
         witness.see(|| Decision::Cnames {
-            target: cnames.target_for(name).map(|target| target.bytes().into()),
+            target: cnames.target_for(&name).map(|target| target.bytes().into()),
             goes_upstream: matches!(after, AfterCnames::Upstreams(_)),
         });
         return match after {
             AfterCnames::Upstreams(asks) => OwnAnswer::Alias(cnames, asks),
+            AfterCnames::Inside(target) => {
+                let cnames = End { cnames: Some(cnames), then: None, found: None };
+                let verdict = look_inside(place, own.answerer, &target, &cnames, exchange, message);
+                OwnAnswer::Verdict(verdict)
+            }
             AfterCnames::End(end) => {
-                let stamped = reply::stamp_end(query, &end, envelope, message);
-                made(Made::new(block, stamped, query, own.answerer))
+                let stamped = reply::stamp_end(&query, &end, envelope, message);
+                made(Made::new(block, stamped, &query, own.answerer))
             }
         };
     }
@@ -141,6 +153,8 @@ pub(super) fn passes_on(own: &OwnTable, found: &Found<'_>, name: &Name, qtype: u
 enum AfterCnames<'s> {
     /// The upstreams of this block, by index, may have their target.
     Upstreams(usize),
+    /// This server is asked for this name as by a client.
+    Inside(Name),
     /// The tables have the target, or no upstream may have it.
     End(End<'s>),
 }
@@ -151,9 +165,11 @@ fn block_to_ask<'s>(
     name: &Name,
     cnames: Answer<'s>,
     reach: Reach,
+    meets_gates: impl FnMut(&Name) -> bool,
 ) -> AfterCnames<'s> {
-    match view.behind(name, cnames, reach) {
+    match view.behind(name, cnames, reach, meets_gates) {
         Lead::Here(end) => AfterCnames::End(end),
+        Lead::Inside(target) => AfterCnames::Inside(target),
         Lead::Away(target) => {
             let plan = &*view.sources.plan;
             let index = plan.block_index_from(view.vantage, &target);
@@ -162,4 +178,48 @@ fn block_to_ask<'s>(
             index.filter(knows).map_or(AfterCnames::End(end), AfterCnames::Upstreams)
         }
     }
+}
+
+/// Whether a plugin before the tables may answer for the target of CNAMEs, or change the question.
+/// `own`: the client's block, by index.
+fn meets_gates(view: View<'_>, target: &Name, own: usize, exchange: &mut Exchange<'_>) -> bool {
+    let plan = &*view.sources.plan;
+    let Some(index) = plan.block_index_from(view.vantage, target) else { return false };
+    let Some(block) = plan.blocks.get(index) else { return false };
+    let others;
+    let patterns = if index == own {
+        Some(&*exchange.patterns)
+    } else {
+        others = exchange.of_blocks.get(index).and_then(BlockPatterns::try_read);
+        others.as_deref().map(|patterns| &patterns[..])
+    };
+    let text = &mut exchange.texts.other;
+    text.set_name(target.bytes());
+    let qtype = view.wanted.qtype;
+    let target = CnameTarget { name: target, text: text.bytes(), qtype, patterns };
+    block.gates.iter().chain(block.own_gates()).any(|gate| gate.takes(target))
+}
+
+/// Starts a pursuit that looks the target of CNAMEs up in this server.
+fn look_inside<'s>(
+    (index, block): NumberedBlock<'s>,
+    by: Answerer,
+    target: &Name,
+    cnames: &End<'_>,
+    exchange: &mut Exchange<'_>,
+    message: &mut [u8],
+) -> Verdict<'s> {
+    let query = exchange.query;
+    if exchange.is_too_deep() {
+        return Verdict::Reply(end_of_chain(block, &query, message));
+    }
+    // The pursuit asks with the client's query.
+    let overwritten = Overwritten::of(message, &query);
+    let envelope = Envelope { len_max: message.len(), rotation: 0 };
+    let stamped = reply::stamp_end(&query, cnames, envelope, message);
+    let own = message.get(..stamped.len).unwrap_or_default();
+    let pursuit = TargetPursuit::of_table(own, target, query.qtype, by);
+    overwritten.restore(message, &query);
+    let pursuit = Box::new(Pursuit::Targets(pursuit));
+    Verdict::Pursue(Pursue { pursuit, query, block: index, gates_done: block.gates.len() })
 }

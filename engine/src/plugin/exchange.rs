@@ -13,8 +13,9 @@ use wire::query::{self, Query};
 use wire::text::{NameText, PlainName};
 
 use super::pattern::{BlockPatterns, Pattern};
+use super::pursuit::PursuitFailure;
 use crate::client::Arrival;
-use crate::limits::REWRITES_MAX;
+use crate::limits::{PURSUIT_DEPTH_MAX, REWRITES_MAX};
 use crate::metrics::ShardMetrics;
 
 /// A query on its way through the stages of its block.
@@ -26,6 +27,8 @@ pub struct Exchange<'e> {
     pub trail: &'e mut Trail,
     /// The block's, by `PatternSlot`. Each shard has its own.
     pub patterns: &'e mut [Pattern],
+    /// Those of the other blocks, by block.
+    pub of_blocks: &'e [BlockPatterns],
     pub texts: &'e mut NameTexts,
     pub counters: PluginCounts<'e>,
     /// Of the block's cluster: the namespaces of clients.
@@ -166,6 +169,16 @@ impl Exchange<'_> {
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.trail.asked.is_some()
+    }
+
+    /// Whether a pursuit for this query would be nested too deep. The trail says so then.
+    pub fn is_too_deep(&mut self) -> bool {
+        let is_too_deep =
+            self.arrival.inside.is_some_and(|inside| inside.depth >= PURSUIT_DEPTH_MAX);
+        if is_too_deep {
+            self.trail.problem = Some(PursuitFailure::TooDeep.to_string().into());
+        }
+        is_too_deep
     }
 
     /// The later stages answer another question in place of the client's. `name`: uncompressed, at

@@ -18,6 +18,7 @@ use super::dns64::Dns64Gate;
 use super::exchange::Exchange;
 use super::header::FlagChange;
 use super::local::LocalNames;
+use super::pattern::Pattern;
 use super::pursuit::Pursuit;
 use super::rewrite::Rules;
 use super::template::rule::TemplateRule;
@@ -38,6 +39,17 @@ pub enum Gate {
     Header(FlagChange),
     Template(Arc<TemplateRule>),
     Whoami,
+}
+
+/// A question that CNAMEs lead to, of class IN.
+#[derive(Clone, Copy)]
+pub struct CnameTarget<'t> {
+    pub name: &'t Name,
+    /// The name as text.
+    pub text: &'t [u8],
+    pub qtype: u16,
+    /// Those of the gate's block; `None` if they are not at hand.
+    pub patterns: Option<&'t [Pattern]>,
 }
 
 /// What a gate does with a query.
@@ -123,6 +135,23 @@ impl Gate {
             | Self::Whoami
             | Self::Template(_)
             | Self::Rewrite(_) => true,
+        }
+    }
+
+    /// Whether it may answer or change a query for the target of CNAMEs.
+    #[must_use]
+    pub fn takes(&self, target: CnameTarget<'_>) -> bool {
+        match self {
+            Self::Local(local) => local.takes(target.name),
+            Self::Rewrite(rules) => rules.changes(target),
+            Self::Template(rule) => rule.takes(target),
+            // It sees the whole answer.
+            Self::Dns64(_) => false,
+            // `allows_target` has asked it.
+            Self::Acl(_) => false,
+            Self::Any | Self::Autopath(_) | Self::Chaos(_) | Self::Header(_) | Self::Whoami => {
+                false
+            }
         }
     }
 

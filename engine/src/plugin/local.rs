@@ -154,6 +154,11 @@ impl LocalNames {
         Passage::Answer(listing.finish(0, rcode), const { Answerer::plugin("local") })
     }
 
+    /// Whether it answers queries for this name.
+    pub(super) fn takes(self, name: &Name) -> bool {
+        self.find(name).is_some()
+    }
+
     fn find(self, name: &Name) -> Option<LocalName> {
         let bytes = name.bytes();
         if bytes == LOCALHOST {

@@ -51,6 +51,7 @@ pub mod ready;
 pub mod reload;
 pub mod rewrite;
 pub mod root;
+pub mod targets;
 pub mod template;
 pub mod timeouts;
 pub mod tls;

@@ -3,7 +3,7 @@
 //! Go's syntax and its linear time. Invariant: after its first search, a pattern allocates nothing
 //! and takes no lock, because each shard has its own.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Ref, RefCell, RefMut};
 use std::rc::Rc;
 
 use regex::bytes::{CaptureLocations, Regex};
@@ -20,6 +20,12 @@ impl BlockPatterns {
     #[must_use]
     pub fn new(patterns: &[Regex]) -> Self {
         Self(Rc::new(RefCell::new(patterns.iter().map(Pattern::new).collect())))
+    }
+
+    /// The patterns, unless a gate or a finish has them.
+    #[must_use]
+    pub fn try_read(&self) -> Option<Ref<'_, Box<[Pattern]>>> {
+        self.0.try_borrow().ok()
     }
 
     /// No borrow lasts longer than a gate or a finish runs.

@@ -13,7 +13,7 @@ use super::autopath::pursuit::AutopathPursuit;
 use super::dns64::Dns64Pursuit;
 use super::exchange::CounterSlot;
 use super::rewrite::CnamePursuit;
-use super::template::pursuit::TemplatePursuit;
+use super::targets::TargetPursuit;
 use crate::limits::{FORWARD_TIMEOUT, PURSUIT_DEPTH_MAX, PURSUIT_STEPS_MAX, PURSUITS_MAX};
 use crate::metrics::answerer::Answerer;
 
@@ -22,7 +22,7 @@ use crate::metrics::answerer::Answerer;
 pub enum Pursuit {
     Dns64(Dns64Pursuit),
     Autopath(AutopathPursuit),
-    Template(TemplatePursuit),
+    Targets(TargetPursuit),
     Cname(CnamePursuit),
 }
 
@@ -119,7 +119,7 @@ impl Pursuit {
         match self {
             Self::Dns64(pursuit) => pursuit.next(last),
             Self::Autopath(pursuit) => pursuit.next(last),
-            Self::Template(pursuit) => pursuit.next(last),
+            Self::Targets(pursuit) => pursuit.next(last),
             Self::Cname(pursuit) => pursuit.next(last),
         }
     }

@@ -55,6 +55,15 @@ impl Matcher {
         }
     }
 
+    /// The same without the block's patterns: a regular expression may match then.
+    #[must_use]
+    pub(super) fn may_match(&self, text: &[u8], patterns: Option<&[Pattern]>) -> bool {
+        match (self, patterns) {
+            (Self::Regex(_), None) => true,
+            (_, patterns) => self.matches(text, patterns.unwrap_or_default()),
+        }
+    }
+
     /// Writes what a rule with this replacement makes of the text. False if it is not about it.
     #[must_use]
     pub(super) fn replace(

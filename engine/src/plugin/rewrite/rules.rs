@@ -23,7 +23,7 @@ use crate::corefile::value::zone::Zone;
 use crate::limits::REWRITES_MAX;
 use crate::plugin::draft::BlockDraft;
 use crate::plugin::exchange::{AskedQuestion, Exchange, NameTexts, Trail};
-use crate::plugin::gate::Passage;
+use crate::plugin::gate::{CnameTarget, Passage};
 use crate::plugin::metadata::QueryLabels;
 use crate::plugin::pattern::Pattern;
 use crate::plugin::pursuit::Pursuit;
@@ -211,6 +211,21 @@ impl Rules {
             RuleScope::None => false,
             RuleScope::Zone(zone) => Zone::any_meet(slice::from_ref(zone), zones),
             RuleScope::All => true,
+        })
+    }
+
+    /// Whether a rule changes a question of class IN, or the CNAMEs of its response.
+    pub(in crate::plugin) fn changes(&self, target: CnameTarget<'_>) -> bool {
+        let exact = self.exact_at(target.name).iter();
+        exact.chain(&self.open).any(|index| {
+            let Some(rule) = self.rules.get(usize::from(*index)) else { return false };
+            match &rule.action {
+                RuleAction::Name(rule) => rule.from.may_match(target.text, target.patterns),
+                RuleAction::Type { from, .. } => *from == target.qtype,
+                RuleAction::Class { from, .. } => *from == CLASS_IN,
+                RuleAction::Cname(_) => true,
+                RuleAction::Ttl { .. } | RuleAction::Rcode { .. } | RuleAction::Edns(_) => false,
+            }
         })
     }
 

@@ -6,7 +6,6 @@
 
 mod counters;
 mod program;
-pub mod pursuit;
 mod record;
 pub mod rule;
 

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use domain::base::iana::Rtype;
 use regex::bytes::CaptureLocations;
 use wire::edit::{self, EdnsOption, OPTION_EDE};
-use wire::header::{HEADER_LEN, Rcode, TYPE_ANY};
+use wire::header::{CLASS_IN, HEADER_LEN, Rcode, TYPE_ANY};
 use wire::reply::{self, MadeRecords};
 use wire::zone::ZoneSet;
 
 use super::counters::{FailureSort, TemplateCounters};
 use super::program::{EvalError, TemplateFacts};
-use super::pursuit::TemplatePursuit;
 use super::record::{RecordOutcome, RecordTemplate, compile};
 use super::{CLASS_ANY, ExtendedError, Template, class_name};
 use crate::corefile::value::zone::Zone;
@@ -22,11 +21,12 @@ use crate::metrics::answerer::Answerer;
 use crate::plugin::ServerBlock;
 use crate::plugin::draft::BlockDraft;
 use crate::plugin::exchange::Exchange;
-use crate::plugin::gate::Passage;
+use crate::plugin::gate::{CnameTarget, Passage};
 use crate::plugin::go_regex::GoRegex;
 use crate::plugin::metadata::QueryLabels;
 use crate::plugin::pattern::PatternSlot;
 use crate::plugin::pursuit::Pursuit;
+use crate::plugin::targets::TargetPursuit;
 
 /// One `template` block.
 #[derive(Debug)]
@@ -92,6 +92,13 @@ impl TemplateRule {
         Zone::any_meet(&self.template.zones, zones)
     }
 
+    /// Whether it may answer a question of class IN.
+    pub(in crate::plugin) fn takes(&self, target: CnameTarget<'_>) -> bool {
+        matches_any(self.template.qclass, CLASS_IN, CLASS_ANY)
+            && matches_any(self.template.qtype.to_int(), target.qtype, TYPE_ANY)
+            && self.zones.find(target.name).is_some()
+    }
+
     pub(in crate::plugin) const fn reads_peer(&self) -> bool {
         self.reads_peer
     }
@@ -152,10 +159,16 @@ impl TemplateRule {
         let extended_error = self.extended_error.as_deref();
         let extended_error = extended_error.map(|data| EdnsOption { code: OPTION_EDE, data });
         if self.may_pursue
-            && let Some(pursuit) =
-                TemplatePursuit::new(records, rcode, extended_error, exchange, message)
+            && let Some(pursuit) = TargetPursuit::of_template(
+                ANSWERER,
+                records,
+                rcode,
+                extended_error,
+                exchange,
+                message,
+            )
         {
-            return Passage::Pursue(Box::new(Pursuit::Template(pursuit)));
+            return Passage::Pursue(Box::new(Pursuit::Targets(pursuit)));
         }
         let envelope = exchange.arrival.envelope(query, 0, exchange.is_changed());
         let mut stamped = reply::stamp_made(query, rcode, records, envelope, message);

@@ -1,27 +1,31 @@
-//! The CNAMEs of a template: the server looks their targets up and adds what it finds.
+//! The CNAMEs of a template or a table whose targets this server looks up as a client would: other
+//! plugins may answer or change the question. What it finds is added.
 //!
-//! Invariant: a pursuit asks for each CNAME of the template once.
+//! Invariant: a pursuit asks for each target once.
 
 use std::collections::VecDeque;
 
 use domain::base::iana::Rcode;
-use domain::base::{Message, ToName};
+use domain::base::{Message, Rtype, ToName};
 use domain::rdata::Cname;
 use wire::edit::EdnsOption;
 use wire::header::{HEADER_LEN, QR, TYPE_A, TYPE_AAAA};
+use wire::name::Name;
 use wire::reply::MadeRecords;
 
-use super::rule::ANSWERER;
-use crate::plugin::exchange::Exchange;
-use crate::plugin::joined::Joined;
-use crate::plugin::pursuit::{Found, InsideQuestion, Scope, Step};
+use super::exchange::Exchange;
+use super::joined::Joined;
+use super::pursuit::{Found, InsideQuestion, Scope, Step};
+use crate::metrics::answerer::Answerer;
 
 /// One query whose answer has CNAMEs.
 #[derive(Debug)]
-pub struct TemplatePursuit {
-    /// The template's response.
+pub struct TargetPursuit {
+    /// The response with the CNAMEs.
     own: Box<[u8]>,
     qtype: u16,
+    /// The plugin that has them.
+    by: Answerer,
     /// As an option.
     extended_error: Option<Box<[u8]>>,
     /// Names that have not been looked up.
@@ -30,10 +34,17 @@ pub struct TemplatePursuit {
     found: Vec<Box<[u8]>>,
 }
 
-impl TemplatePursuit {
-    /// `None` if there is nothing to look up: as in CoreDNS, only queries for addresses follow
-    /// CNAMEs. `message` holds the query.
-    pub(super) fn new(
+impl TargetPursuit {
+    /// Of CNAMEs in a table. `own`: the response with them.
+    pub(crate) fn of_table(own: &[u8], target: &Name, qtype: u16, by: Answerer) -> Self {
+        let targets = VecDeque::from([target.bytes().into()]);
+        Self { own: own.into(), qtype, by, extended_error: None, targets, found: Vec::new() }
+    }
+
+    /// Of a template. `None` if there is nothing to look up: as in CoreDNS, only queries for
+    /// addresses follow its CNAMEs. `message` holds the query.
+    pub(super) fn of_template(
+        by: Answerer,
         records: MadeRecords<'_>,
         rcode: wire::header::Rcode,
         extended_error: Option<EdnsOption<'_>>,
@@ -67,7 +78,7 @@ impl TemplatePursuit {
             [head.as_flattened(), option.data].concat().into()
         });
         let found = Vec::new();
-        (!targets.is_empty()).then_some(Self { own, qtype, extended_error, targets, found })
+        (!targets.is_empty()).then_some(Self { own, qtype, by, extended_error, targets, found })
     }
 
     pub(in crate::plugin) fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
@@ -79,13 +90,13 @@ impl TemplatePursuit {
             None => {
                 let message = self.joined().unwrap_or_else(|| self.own.clone());
                 let options = self.extended_error.take().unwrap_or_default();
-                Step::Respond(Found { options, ..Found::new(message, ANSWERER) })
+                Step::Respond(Found { options, ..Found::new(message, self.by) })
             }
         }
     }
 
-    /// The template's records and those of the targets in one response. The response code, and the
-    /// SOA of a negative response, are those of the target (RFC 6604), unless the template has a
+    /// The plugin's records and those of the targets in one response. The response code, and the
+    /// SOA of a negative response, are those of the target (RFC 6604), unless the plugin has a
     /// code.
     fn joined(&self) -> Option<Box<[u8]>> {
         let own = Message::from_octets(&*self.own).ok()?;
@@ -110,7 +121,7 @@ impl TemplatePursuit {
             authority.copy(message.authority().ok()?, |_| true)?;
         }
         let mut additional = authority.additional();
-        additional.copy(own.additional().ok()?, |_| true)?;
+        additional.copy(own.additional().ok()?, |rtype| rtype != Rtype::OPT)?;
         Some(additional.finish())
     }
 }
