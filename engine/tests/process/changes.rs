@@ -105,7 +105,7 @@ fn a_reload_without_descriptors_takes_nothing_away() {
         for _ in 0..8 {
             assert_eq!(server.address("web"), Some(1), "{left} left:\n{}", server.log());
         }
-        prlimit(Some(pid), Resource::Nofile, before.clone()).unwrap();
+        prlimit(Some(pid), Resource::Nofile, before).unwrap();
         reload(text.clone());
     }
     let log = server.log();
