@@ -52,7 +52,7 @@ pub const HUNG_THREADS_MAX: usize = 8;
 
 /// Tables at a time: those of the running Corefile's local sources and, during a reload, those of
 /// the next one's.
-pub const TABLES_MAX: usize = 64;
+pub const TABLES_MAX: usize = 256;
 
 /// Tables of a block that the fast path asks. A block with more asks the rest in full.
 pub const GLANCE_TABLES_MAX: usize = 4;

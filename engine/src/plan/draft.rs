@@ -302,7 +302,11 @@ impl PlanDraft {
             !is_taken(&self.plan.tables) && !is_taken(&before.tables)
         };
         let Some(slot) = (0..TABLES_MAX).find(is_free) else {
-            let problem = format!("more than {TABLES_MAX} tables").into();
+            let problem = format!(
+                "more than {TABLES_MAX} tables: each `kubernetes`, `hosts`, `file` and \
+                 `k8s_external` has one, and a reload keeps those that it changes until its end"
+            )
+            .into();
             return Err(LoadError { place: place.clone(), problem });
         };
         let table = PlanTable { source: Arc::new(source.clone()), cluster };
