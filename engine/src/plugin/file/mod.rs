@@ -5,8 +5,8 @@
 //! each of its zones is there once.
 
 pub mod table;
-pub mod times;
 pub mod zone_file;
+pub mod zone_text;
 
 use std::future::ready;
 use std::path::PathBuf;

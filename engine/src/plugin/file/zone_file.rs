@@ -1,8 +1,8 @@
 //! Reads the format of a zone file (RFC 1035, section 5): bytes to the records of a zone.
 //!
-//! `domain` parses it; `times` writes times like `1h` as it expects them. No file is opened here:
-//! the caller reads those of `$INCLUDE`. Invariant: no name has a zero byte in a label, because
-//! tables compare names in padded blocks.
+//! `domain` parses it, as `zone_text` has rewritten it. No file is opened here: the caller reads
+//! those of `$INCLUDE`. Invariant: no name has a zero byte in a label, because tables compare names
+//! in padded blocks.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ use domain::base::rdata::ComposeRecordData as _;
 use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 use wire::compile::{ZoneRecord, ZoneRecords};
 
-use super::times;
+use super::zone_text::{self, ZoneText};
 use crate::corefile::value::zone::Zone;
 use crate::limits::{ZONE_FILE_LEN_MAX, ZONE_INCLUDE_DEPTH_MAX, ZONE_RECORDS_MAX};
 
@@ -108,8 +108,7 @@ impl ZoneFileReading<'_> {
             return Err(self.error(path, None, &problem));
         };
         self.len_left = len_left;
-        let times::InSeconds { mut text, include_ttls } =
-            times::in_seconds(bytes, start.default_ttl);
+        let ZoneText { mut text, include_ttls } = zone_text::rewrite(bytes, start.default_ttl);
         // A quoted word at the end of its buffer makes `domain` panic.
         text.push(b'\n');
         let lines_before = usize::from(start.default_ttl.is_some());
@@ -226,7 +225,7 @@ impl ZoneFileReading<'_> {
 }
 
 /// The line and the problem of `LINE:COLUMN: PROBLEM`, as `domain` shows a mistake. It has read the
-/// line feed when it finds one in the last word of a line. Times have moved columns.
+/// line feed when it finds one in the last word of a line. Rewriting has moved columns.
 fn line_of(shown: &str) -> (Option<usize>, String) {
     let Some((place, problem)) = shown.split_once(": ") else { return (None, shown.to_owned()) };
     let place = place.split_once(':').and_then(|(line, column)| {

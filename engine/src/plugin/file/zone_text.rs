@@ -1,10 +1,11 @@
-//! Times with units in a zone file, like `1h30m`, written in seconds: `domain` reads only those.
+//! The text of a zone file, rewritten so that `domain` reads all that CoreDNS reads.
 //!
-//! BIND's extension, which CoreDNS reads too: in `$TTL`, in the TTL of a record, and in the timers
-//! of an SOA. Invariant: everything else stays as it is, and no line moves.
+//! Times with units, like `1h30m`, become seconds. That is BIND's extension: in `$TTL`, in the TTL
+//! of a record, and in the timers of an SOA. Invariant: everything else stays as it is, and no line
+//! moves.
 
-/// A zone file without units, and what its `$INCLUDE`s start from.
-pub(super) struct InSeconds {
+/// A text for `domain`, and what its `$INCLUDE`s start from.
+pub(super) struct ZoneText {
     pub(super) text: Vec<u8>,
     /// By `$INCLUDE`: the `$TTL` in force.
     pub(super) include_ttls: Vec<Option<u32>>,
@@ -25,8 +26,8 @@ enum Next {
     Other,
 }
 
-/// Writes times in seconds. `default_ttl`: the `$TTL` in force at the start.
-pub(super) fn in_seconds(bytes: &[u8], default_ttl: Option<u32>) -> InSeconds {
+/// Rewrites a file. `default_ttl`: the `$TTL` in force at the start.
+pub(super) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> ZoneText {
     let mut scan =
         Scan { text: Vec::with_capacity(bytes.len() + 16), ttl: default_ttl, ttls: vec![] };
     if let Some(ttl) = default_ttl {
@@ -78,7 +79,7 @@ pub(super) fn in_seconds(bytes: &[u8], default_ttl: Option<u32>) -> InSeconds {
         scan.text.extend_from_slice(&rest[..len]);
         rest = &rest[len..];
     }
-    InSeconds { text: scan.text, include_ttls: scan.ttls }
+    ZoneText { text: scan.text, include_ttls: scan.ttls }
 }
 
 struct Scan {
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str, include_ttls: &[Option<u32>]) {
-        let found = in_seconds(text.as_bytes(), None);
+        let found = rewrite(text.as_bytes(), None);
         assert_eq!(String::from_utf8(found.text).unwrap(), expected, "{text}");
         assert_eq!(found.include_ttls, include_ttls, "{text}");
     }
@@ -221,7 +222,7 @@ mod tests {
             "$INCLUDE 1h 1h\n$TTL 120\n$INCLUDE x\n$ORIGIN 1h\n$INCLUDE 1h",
             &[None, Some(120), Some(120)],
         );
-        let included = in_seconds(b"a A x", Some(7));
+        let included = rewrite(b"a A x", Some(7));
         assert_eq!(included.text, b"$TTL 7\na A x");
     }
 
@@ -229,10 +230,10 @@ mod tests {
         #[test]
         fn no_line_moves(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
-            let found = in_seconds(&bytes, None);
+            let found = rewrite(&bytes, None);
             prop_assert_eq!(lines(&found.text), lines(&bytes));
             // Twice is the same as once.
-            prop_assert_eq!(in_seconds(&found.text, None).text, found.text);
+            prop_assert_eq!(rewrite(&found.text, None).text, found.text);
         }
     }
 }
