@@ -1,8 +1,10 @@
 //! The text of a zone file, rewritten so that `domain` reads all that CoreDNS reads.
 //!
-//! Times with units, like `1h30m`, become seconds. That is BIND's extension: in `$TTL`, in the TTL
-//! of a record, and in the timers of an SOA. Invariant: everything else stays as it is, and no line
-//! moves.
+//! Times with units, like `1h30m`, become seconds: BIND's extension, in `$TTL`, in the TTL of a
+//! record, and in the timers of an SOA. `@` in directives and in data becomes `""`, which `domain`
+//! takes for the origin. Invariant: everything else stays as it is, and no line moves.
+
+use domain::base::iana::Rtype;
 
 /// A text for `domain`, and what its `$INCLUDE`s start from.
 pub(super) struct ZoneText {
@@ -20,9 +22,23 @@ enum Next {
     TtlClassOrType,
     /// The time of `$TTL`.
     DefaultTtl,
-    /// Data of an SOA, by index: two names, the serial number and four times.
-    Soa(usize),
+    /// The path of `$INCLUDE`.
+    IncludedPath,
+    /// The name of `$ORIGIN` or `$INCLUDE`.
+    Origin,
+    /// Data of a record, by index.
+    Data { rtype: Rtype, index: usize },
     /// Anything else.
+    Other,
+}
+
+/// What a word stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// A name for which `@` may stand.
+    Name,
+    /// A time, which may have units.
+    Time,
     Other,
 }
 
@@ -62,10 +78,11 @@ pub(super) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> ZoneText {
             }
             b';' => 1 + behind.iter().position(|byte| *byte == b'\n').unwrap_or(behind.len()),
             b'"' => {
+                let len = quoted_len(rest);
                 if next != Next::Owner {
-                    next = next.after(rest);
+                    next = next.after(&rest[..len]);
                 }
-                quoted_len(rest)
+                len
             }
             _ => {
                 let len = word_len(rest);
@@ -89,46 +106,87 @@ struct Scan {
 }
 
 impl Scan {
-    /// Writes a word, in seconds if it is a time, and returns what may come next.
+    /// Writes a word without quotes, and returns what may come next.
     fn word(&mut self, word: &[u8], next: Next) -> Next {
-        let is_time = match next {
-            Next::TtlClassOrType | Next::DefaultTtl => true,
-            Next::Soa(index) => index > 2,
-            Next::Owner | Next::Other => false,
-        };
-        let secs = if is_time { seconds(word) } else { None };
+        let meaning = next.meaning();
+        let secs = if meaning == Meaning::Time { seconds(word) } else { None };
         match secs {
             Some(secs) => self.text.extend_from_slice(secs.to_string().as_bytes()),
+            None if meaning == Meaning::Name && word == b"@" => {
+                self.text.extend_from_slice(b"\"\"");
+            }
             None => self.text.extend_from_slice(word),
         }
         match next {
             Next::Owner if word.eq_ignore_ascii_case(b"$TTL") => Next::DefaultTtl,
+            Next::Owner if word.eq_ignore_ascii_case(b"$ORIGIN") => Next::Origin,
             Next::Owner if word.eq_ignore_ascii_case(b"$INCLUDE") => {
                 self.ttls.push(self.ttl);
-                Next::Other
+                Next::IncludedPath
             }
             Next::Owner if word.starts_with(b"$") => Next::Other,
-            Next::Owner => Next::TtlClassOrType,
             Next::DefaultTtl => {
                 self.ttl = secs.or(self.ttl);
                 Next::Other
             }
             Next::TtlClassOrType if secs.is_some() => next,
-            Next::TtlClassOrType | Next::Soa(_) | Next::Other => next.after(word),
+            Next::Owner
+            | Next::TtlClassOrType
+            | Next::IncludedPath
+            | Next::Origin
+            | Next::Data { .. }
+            | Next::Other => next.after(word),
         }
     }
 }
 
 impl Next {
-    /// What may follow a word that is not a time.
-    fn after(self, word: &[u8]) -> Self {
+    fn meaning(self) -> Meaning {
         match self {
-            Self::TtlClassOrType if is_class(word) => self,
-            Self::TtlClassOrType if word.eq_ignore_ascii_case(b"SOA") => Self::Soa(0),
-            Self::Soa(index) => Self::Soa(index + 1),
-            Self::Owner | Self::TtlClassOrType | Self::DefaultTtl | Self::Other => Self::Other,
+            Self::Origin => Meaning::Name,
+            Self::TtlClassOrType | Self::DefaultTtl => Meaning::Time,
+            Self::Data { rtype, index } => meaning_in_data(rtype, index),
+            // `domain` itself takes `@` for the origin as an owner.
+            Self::Owner | Self::IncludedPath | Self::Other => Meaning::Other,
         }
     }
+
+    /// What may follow a word that is neither a time nor a directive.
+    fn after(self, word: &[u8]) -> Self {
+        match self {
+            Self::Owner => Self::TtlClassOrType,
+            Self::TtlClassOrType if is_class(word) => self,
+            Self::TtlClassOrType => match rtype_of(word) {
+                Some(rtype) => Self::Data { rtype, index: 0 },
+                None => Self::Other,
+            },
+            // Then comes data in hexadecimal digits (RFC 3597, section 5).
+            Self::Data { index: 0, .. } if word == br"\#" => Self::Other,
+            Self::Data { rtype, index } => Self::Data { rtype, index: index + 1 },
+            Self::IncludedPath => Self::Origin,
+            Self::DefaultTtl | Self::Origin | Self::Other => Self::Other,
+        }
+    }
+}
+
+/// What a word of a record's data stands for, of the types that `domain` knows by name.
+fn meaning_in_data(rtype: Rtype, index: usize) -> Meaning {
+    match (rtype, index) {
+        (Rtype::CNAME | Rtype::DNAME | Rtype::NS | Rtype::NSEC | Rtype::PTR, 0)
+        | (Rtype::MB | Rtype::MD | Rtype::MF | Rtype::MG | Rtype::MR, 0)
+        | (Rtype::MINFO | Rtype::RP | Rtype::SOA, 0 | 1)
+        | (Rtype::HTTPS | Rtype::MX | Rtype::SVCB, 1)
+        | (Rtype::IPSECKEY | Rtype::SRV, 3)
+        | (Rtype::NAPTR, 5)
+        | (Rtype::RRSIG, 7) => Meaning::Name,
+        (Rtype::SOA, 3..) => Meaning::Time,
+        _ => Meaning::Other,
+    }
+}
+
+/// The type of this name, as `domain` reads it.
+fn rtype_of(word: &[u8]) -> Option<Rtype> {
+    str::from_utf8(word).ok()?.parse().ok()
 }
 
 fn is_class(word: &[u8]) -> bool {
@@ -222,8 +280,35 @@ mod tests {
             "$INCLUDE 1h 1h\n$TTL 120\n$INCLUDE x\n$ORIGIN 1h\n$INCLUDE 1h",
             &[None, Some(120), Some(120)],
         );
+        check("a SOA \\# 4 1d 2d (3d 4d)\n", "a SOA \\# 4 1d 2d (3d 4d)\n", &[]);
         let included = rewrite(b"a A x", Some(7));
         assert_eq!(included.text, b"$TTL 7\na A x");
+    }
+
+    #[test]
+    fn the_origin_stands_in_names() {
+        check("$ORIGIN @ ; @\n$INCLUDE @ @\n", "$ORIGIN \"\" ; @\n$INCLUDE @ \"\"\n", &[None]);
+        for (data, expected) in [
+            ("CNAME @", "CNAME \"\""),
+            ("1h IN MX 10 @", "3600 IN MX 10 \"\""),
+            ("IN 5 SOA @ @ (1 1h @ 1m\n1s )", "IN 5 SOA \"\" \"\" (1 3600 @ 60\n1 )"),
+            ("SRV @ @ @(@)@", "SRV @ @ @(\"\")@"),
+            ("NAPTR 1 2 \"u\" \"@\" @ @", "NAPTR 1 2 \"u\" \"@\" @ \"\""),
+            ("https 1 @ alpn=@ @", "https 1 \"\" alpn=@ @"),
+            ("RRSIG A 8 1 60 1 1 7 @ @", "RRSIG A 8 1 60 1 1 7 \"\" @"),
+            ("TYPE5 @", "TYPE5 \"\""),
+            // Not alone.
+            ("CNAME @.", "CNAME @."),
+            ("CNAME \\@", "CNAME \\@"),
+            ("CNAME \"@\" @", "CNAME \"@\" @"),
+            // No names.
+            ("TXT @ @", "TXT @ @"),
+            ("HINFO @ @", "HINFO @ @"),
+            ("CAA 0 issue @", "CAA 0 issue @"),
+            ("@ @ @", "@ @ @"),
+        ] {
+            check(&format!("@ {data}\n"), &format!("@ {expected}\n"), &[]);
+        }
     }
 
     proptest! {
