@@ -7,8 +7,8 @@
 use domain::base::iana::Rtype;
 
 /// A text for `domain`, and what its `$INCLUDE`s start from.
-pub(super) struct ZoneText {
-    pub(super) text: Vec<u8>,
+pub(in crate::plugin) struct ZoneText {
+    pub(in crate::plugin) text: Vec<u8>,
     /// By `$INCLUDE`: the `$TTL` in force.
     pub(super) include_ttls: Vec<Option<u32>>,
 }
@@ -43,7 +43,7 @@ enum Meaning {
 }
 
 /// Rewrites a file. `default_ttl`: the `$TTL` in force at the start.
-pub(super) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> ZoneText {
+pub(in crate::plugin) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> ZoneText {
     let mut scan =
         Scan { text: Vec::with_capacity(bytes.len() + 16), ttl: default_ttl, ttls: vec![] };
     if let Some(ttl) = default_ttl {

@@ -13,6 +13,7 @@ use super::program::{Program, SyntaxError, TemplateFacts};
 use super::{CLASS_ANY, Template, class_name};
 use crate::corefile::report::Refusal;
 use crate::corefile::word::quoted;
+use crate::plugin::file::zone_text;
 
 /// One record of a template.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ fn checked(text: &str) -> Result<WireRecord, Refusal> {
     compile(text).map_err(|why| {
         let message = format!("invalid record: {}: {why}", quoted(text));
         Refusal::new(message, "not a record in the format of zone files")
-            .help("owner, TTL in seconds, class, type, data: `a.test. 60 IN A 192.0.2.1`")
+            .help("owner, TTL, class, type, data: `a.test. 60 IN A 192.0.2.1`")
     })
 }
 
@@ -139,7 +140,8 @@ pub(super) fn compile(text: &str) -> Result<WireRecord, String> {
 }
 
 fn parse(text: &str) -> Result<WireRecord, String> {
-    let mut zone = Zonefile::from(text).allow_invalid();
+    let rewritten = zone_text::rewrite(text.as_bytes(), None).text;
+    let mut zone = Zonefile::from(rewritten.as_slice()).allow_invalid();
     zone.extend_from_slice(b"\n");
     zone.set_origin(Name::root_bytes());
     zone.set_default_class(Class::IN);
