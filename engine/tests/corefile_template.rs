@@ -114,6 +114,8 @@ fn record_mistakes() {
         "invalid record: a. 60 IN A 192.0.2: expected IPv4 address",
         "owner, TTL",
     );
+    check("a..b 60 IN A 192.0.2.1", "invalid record: a..b 60 IN A 192.0.2.1: bad name", "owner");
+    check("a. CNAME \\# 2 0161", "invalid record: a. CNAME \\# 2 0161: malformed data", "owner");
     check(
         "{{ .Name }} 60 IN A {{ .Type }}",
         "invalid record: . 60 IN A A: expected IPv4 address",

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use domain::base::ToName as _;
 use domain::base::iana::{Class, Rtype};
-use domain::base::name::Name;
-use domain::base::rdata::ComposeRecordData as _;
-use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
+use domain::base::name::{Name, ParsedName};
+use domain::base::rdata::{ComposeRecordData as _, ParseRecordData as _};
+use domain::dep::octseq::Parser;
+use domain::rdata::ZoneRecordData;
+use domain::zonefile::inplace::{Entry, ScannedRecord, ScannedRecordData, Zonefile};
 use wire::compile::{ZoneRecord, ZoneRecords};
 
 use super::zone_text::{self, ZoneText};
@@ -193,6 +195,9 @@ impl ZoneFileReading<'_> {
             let problem = format!("the zone has more than {ZONE_RECORDS_MAX} records");
             return Err(self.error(path, None, &problem));
         }
+        if !is_valid(record.data()) {
+            return Err(self.error(path, None, &format!("{shown} {rtype} has malformed data")));
+        }
         let mut rdata = Vec::new();
         record.data().compose_rdata(&mut rdata).expect("a Vec takes all");
         if rdata.len() > usize::from(u16::MAX) {
@@ -221,6 +226,21 @@ impl ZoneFileReading<'_> {
         ZoneFileError(format!(
             "failed to parse file \"{file}\" for origin {zone} with error {place}: {problem}"
         ))
+    }
+}
+
+/// Whether data is as its type has it. `domain` makes valid data, but takes hexadecimal digits (RFC
+/// 3597, section 5) as they are.
+pub(in crate::plugin) fn is_valid(data: &ScannedRecordData) -> bool {
+    let ZoneRecordData::Unknown(unknown) = data else { return true };
+    let bytes: &[u8] = unknown.data();
+    let mut again = Vec::with_capacity(bytes.len());
+    type Parsed<'b> = ZoneRecordData<&'b [u8], ParsedName<&'b [u8]>>;
+    match Parsed::parse_rdata(unknown.rtype(), &mut Parser::from_ref(bytes)) {
+        // Not a byte more, and no pointer in a name.
+        Ok(Some(parsed)) => parsed.compose_rdata(&mut again).is_ok() && again == bytes,
+        Ok(None) => true,
+        Err(_) => false,
     }
 }
 
@@ -257,11 +277,12 @@ mod tests {
     use super::*;
 
     /// Files that may be included.
-    const FILES: [(&str, &str); 5] = [
+    const FILES: [(&str, &str); 6] = [
         ("a/sub", "www A 192.0.2.1\n$ORIGIN x.test.\nwww A 192.0.2.1\n$INCLUDE deeper\n"),
         ("a/deeper", "deep A 192.0.2.1\n"),
         ("a/loop", "$INCLUDE loop\n"),
         ("a/broken", "\n\nwww A x\n"),
+        ("a/empty", "\nx PTR a..b\n"),
         ("a/quoted", "inner TXT \"x \""),
     ];
 
@@ -287,6 +308,8 @@ mod tests {
             ("@ TXT \"x \"", 0),
             ("$INCLUDE quoted", 0),
             ("$INCLUDE sub part\n$INCLUDE sub other.\n", 1),
+            ("a CNAME \\# 3 016100\nb A \\# 4 01020304\n", 0),
+            ("a RRSIG \\# 20 00010801000000010000000100000001000700ff\n", 0),
             ("a TYPE65280 \\# 1 00\n\\000 NS x\n", usize::MAX),
         ] {
             let read = read_text(format!("{SOA}{lines}").as_bytes());
@@ -321,6 +344,19 @@ mod tests {
                 format!("{PARSE}a/loop: too deeply nested $INCLUDE"),
             ),
             (&format!("{SOA}\\000.a A 192.0.2.1\n"), format!("{PARSE}a/db: ")),
+            (&format!("{SOA}\nx CNAME a..b\n"), format!("{PARSE}a/db:3: bad name")),
+            (&format!("{SOA}m MX 10 a..b.\n\n"), format!("{PARSE}a/db:2: bad name")),
+            (&format!("{SOA}s (SRV 1\n2 3\na..)\n"), format!("{PARSE}a/db:4: bad name")),
+            (&format!("{SOA}a..b A 192.0.2.1\n"), format!("{PARSE}a/db:2: bad name")),
+            (&format!("{SOA}$ORIGIN a..b\n"), format!("{PARSE}a/db:2: bad name")),
+            (&format!("{SOA}$TTL 1\n$INCLUDE empty\n"), format!("{PARSE}a/empty:2: bad name")),
+            (
+                &format!("{SOA}a CNAME \\# 2 0161\n"),
+                format!("{PARSE}a/db: a.test CNAME has malformed data"),
+            ),
+            (&format!("{SOA}a CNAME \\# 4 01610000\n"), format!("{PARSE}a/db: ")),
+            (&format!("{SOA}a CNAME \\# 2 C000\n"), format!("{PARSE}a/db: ")),
+            (&format!("{SOA}a A \\# 3 010203\n"), format!("{PARSE}a/db: ")),
             (&format!("{SOA}a TYPE65535 \\# 1 00\n"), format!("{PARSE}a/db: ")),
         ] {
             let error = read_text(text.as_bytes()).err().expect("a mistake").to_string();

@@ -2,7 +2,8 @@
 //!
 //! Times with units, like `1h30m`, become seconds: BIND's extension, in `$TTL`, in the TTL of a
 //! record, and in the timers of an SOA. `@` in directives and in data becomes `""`, which `domain`
-//! takes for the origin. Invariant: everything else stays as it is, and no line moves.
+//! takes for the origin. A name with an empty label, which `domain` would end there, becomes `..`,
+//! which it refuses. Invariant: everything else stays as it is, and no line moves.
 
 use domain::base::iana::Rtype;
 
@@ -35,6 +36,8 @@ enum Next {
 /// What a word stands for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Meaning {
+    /// A name, or a directive. `domain` itself takes `@` for the origin here.
+    Owner,
     /// A name for which `@` may stand.
     Name,
     /// A time, which may have units.
@@ -79,10 +82,10 @@ pub(in crate::plugin) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> Zone
             b';' => 1 + behind.iter().position(|byte| *byte == b'\n').unwrap_or(behind.len()),
             b'"' => {
                 let len = quoted_len(rest);
-                if next != Next::Owner {
-                    next = next.after(&rest[..len]);
-                }
-                len
+                next = scan.quoted(&rest[..len], next);
+                rest = &rest[len..];
+                is_line_start = false;
+                continue;
             }
             _ => {
                 let len = word_len(rest);
@@ -110,13 +113,13 @@ impl Scan {
     fn word(&mut self, word: &[u8], next: Next) -> Next {
         let meaning = next.meaning();
         let secs = if meaning == Meaning::Time { seconds(word) } else { None };
-        match secs {
-            Some(secs) => self.text.extend_from_slice(secs.to_string().as_bytes()),
-            None if meaning == Meaning::Name && word == b"@" => {
-                self.text.extend_from_slice(b"\"\"");
-            }
-            None => self.text.extend_from_slice(word),
-        }
+        let written = match (meaning, secs) {
+            (Meaning::Time, Some(secs)) => &secs.to_string().into_bytes(),
+            (Meaning::Name, _) if word == b"@" => b"\"\"".as_slice(),
+            (Meaning::Owner | Meaning::Name, _) if has_empty_label(word) => REFUSED_NAME,
+            (Meaning::Owner | Meaning::Name | Meaning::Time | Meaning::Other, _) => word,
+        };
+        self.text.extend_from_slice(written);
         match next {
             Next::Owner if word.eq_ignore_ascii_case(b"$TTL") => Next::DefaultTtl,
             Next::Owner if word.eq_ignore_ascii_case(b"$ORIGIN") => Next::Origin,
@@ -138,16 +141,29 @@ impl Scan {
             | Next::Other => next.after(word),
         }
     }
+
+    /// Writes a word in quotes, and returns what may come next.
+    fn quoted(&mut self, word: &[u8], next: Next) -> Next {
+        let is_refused = match next.meaning() {
+            Meaning::Owner | Meaning::Name => has_empty_label(word),
+            Meaning::Time | Meaning::Other => false,
+        };
+        self.text.extend_from_slice(if is_refused { REFUSED_NAME } else { word });
+        if next == Next::Owner && !is_refused { next } else { next.after(word) }
+    }
 }
+
+/// No name: `domain` refuses it, and has the line.
+const REFUSED_NAME: &[u8] = b"..";
 
 impl Next {
     fn meaning(self) -> Meaning {
         match self {
+            Self::Owner => Meaning::Owner,
             Self::Origin => Meaning::Name,
             Self::TtlClassOrType | Self::DefaultTtl => Meaning::Time,
             Self::Data { rtype, index } => meaning_in_data(rtype, index),
-            // `domain` itself takes `@` for the origin as an owner.
-            Self::Owner | Self::IncludedPath | Self::Other => Meaning::Other,
+            Self::IncludedPath | Self::Other => Meaning::Other,
         }
     }
 
@@ -187,6 +203,20 @@ fn meaning_in_data(rtype: Rtype, index: usize) -> Meaning {
 /// The type of this name, as `domain` reads it.
 fn rtype_of(word: &[u8]) -> Option<Rtype> {
     str::from_utf8(word).ok()?.parse().ok()
+}
+
+/// Whether a label before the end of a name is empty. `domain` refuses a dot in front of a name.
+fn has_empty_label(name: &[u8]) -> bool {
+    let mut is_behind_dot = false;
+    let mut rest = name;
+    while let [first, behind @ ..] = rest {
+        if *first == b'.' && is_behind_dot {
+            return true;
+        }
+        is_behind_dot = *first == b'.';
+        rest = if *first == b'\\' { behind.get(1..).unwrap_or_default() } else { behind };
+    }
+    false
 }
 
 fn is_class(word: &[u8]) -> bool {
@@ -309,6 +339,31 @@ mod tests {
         ] {
             check(&format!("@ {data}\n"), &format!("@ {expected}\n"), &[]);
         }
+    }
+
+    #[test]
+    fn names_with_an_empty_label_are_refused() {
+        for (data, expected) in [
+            ("CNAME a..b", "CNAME .."),
+            ("MX 10 a..", "MX 10 .."),
+            ("SOA a (b..c. 1 1 1 1 1)", "SOA a (.. 1 1 1 1 1)"),
+            ("CNAME \"a..b\"", "CNAME .."),
+            ("RRSIG A 8 1 60 1 1 7 a..b. YWJj", "RRSIG A 8 1 60 1 1 7 .. YWJj"),
+            ("CNAME a\\046..b", "CNAME .."),
+            ("CNAME a\\...b", "CNAME .."),
+            // None is empty, or it is no name.
+            ("CNAME a\\..b", "CNAME a\\..b"),
+            ("CNAME a\\046.b.", "CNAME a\\046.b."),
+            ("CNAME .", "CNAME ."),
+            ("TXT a..b \"a..b\"", "TXT a..b \"a..b\""),
+        ] {
+            check(&format!("a {data}\n"), &format!("a {expected}\n"), &[]);
+        }
+        check(
+            "a..b 1h A x\n\"a..b\" 1h A x\n$ORIGIN a..b\n$INCLUDE a..b a..b\n",
+            ".. 3600 A x\n.. 3600 A x\n$ORIGIN ..\n$INCLUDE a..b ..\n",
+            &[None],
+        );
     }
 
     proptest! {

@@ -13,6 +13,7 @@ use super::program::{Program, SyntaxError, TemplateFacts};
 use super::{CLASS_ANY, Template, class_name};
 use crate::corefile::report::Refusal;
 use crate::corefile::word::quoted;
+use crate::plugin::file::zone_file::is_valid;
 use crate::plugin::file::zone_text;
 
 /// One record of a template.
@@ -155,6 +156,9 @@ fn parse(text: &str) -> Result<WireRecord, String> {
             return Err(text.split_once(": ").map_or(text.as_str(), |(_, why)| why).to_owned());
         }
     };
+    if !is_valid(record.data()) {
+        return Err("malformed data".to_owned());
+    }
     let mut bytes = Vec::with_capacity(text.len());
     record.compose(&mut bytes).map_err(|_| "too long".to_owned())?;
     Ok(WireRecord { rtype: record.rtype(), bytes })
