@@ -344,6 +344,7 @@ mod tests {
                 format!("{PARSE}a/loop: too deeply nested $INCLUDE"),
             ),
             (&format!("{SOA}\\000.a A 192.0.2.1\n"), format!("{PARSE}a/db: ")),
+            (&format!("{SOA}x TXT \"\n\n\" \"\n\"\n\nx A x\n"), format!("{PARSE}a/db:7: ")),
             (&format!("{SOA}\nx CNAME a..b\n"), format!("{PARSE}a/db:3: bad name")),
             (&format!("{SOA}m MX 10 a..b.\n\n"), format!("{PARSE}a/db:2: bad name")),
             (&format!("{SOA}s (SRV 1\n2 3\na..)\n"), format!("{PARSE}a/db:4: bad name")),

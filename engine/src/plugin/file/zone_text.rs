@@ -3,7 +3,8 @@
 //! Times with units, like `1h30m`, become seconds: BIND's extension, in `$TTL`, in the TTL of a
 //! record, and in the timers of an SOA. `@` in directives and in data becomes `""`, which `domain`
 //! takes for the origin. A name with an empty label, which `domain` would end there, becomes `..`,
-//! which it refuses. Invariant: everything else stays as it is, and no line moves.
+//! which it refuses. A string of TXT may have any length, and strings any bytes. Invariant:
+//! everything else stays as it is, and no entry moves to another line.
 
 use domain::base::iana::Rtype;
 
@@ -42,13 +43,17 @@ enum Meaning {
     Name,
     /// A time, which may have units.
     Time,
+    /// A string (RFC 1035, section 3.3) of any bytes. One that is longer is split.
+    String {
+        len_max: usize,
+    },
     Other,
 }
 
 /// Rewrites a file. `default_ttl`: the `$TTL` in force at the start.
 pub(in crate::plugin) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> ZoneText {
-    let mut scan =
-        Scan { text: Vec::with_capacity(bytes.len() + 16), ttl: default_ttl, ttls: vec![] };
+    let text = Vec::with_capacity(bytes.len() + 16);
+    let mut scan = Scan { text, ttl: default_ttl, ttls: vec![], escaped_lines: 0 };
     if let Some(ttl) = default_ttl {
         // On the first line, in front of its entry: a directive ends with the line.
         scan.text.extend_from_slice(format!("$TTL {ttl}\n").as_bytes());
@@ -98,7 +103,11 @@ pub(in crate::plugin) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> Zone
         is_line_start = *first == b'\n';
         scan.text.extend_from_slice(&rest[..len]);
         rest = &rest[len..];
+        if is_line_start {
+            scan.end_escaped_lines();
+        }
     }
+    scan.end_escaped_lines();
     ZoneText { text: scan.text, include_ttls: scan.ttls }
 }
 
@@ -106,18 +115,31 @@ struct Scan {
     text: Vec<u8>,
     ttl: Option<u32>,
     ttls: Vec<Option<u32>>,
+    /// Line feeds that have been escaped since the last one that ends a line.
+    escaped_lines: usize,
 }
 
 impl Scan {
     /// Writes a word without quotes, and returns what may come next.
     fn word(&mut self, word: &[u8], next: Next) -> Next {
         let meaning = next.meaning();
+        if let Meaning::String { len_max } = meaning {
+            self.string(word, b" ", len_max);
+            return next.after(word);
+        }
         let secs = if meaning == Meaning::Time { seconds(word) } else { None };
         let written = match (meaning, secs) {
             (Meaning::Time, Some(secs)) => &secs.to_string().into_bytes(),
             (Meaning::Name, _) if word == b"@" => b"\"\"".as_slice(),
             (Meaning::Owner | Meaning::Name, _) if has_empty_label(word) => REFUSED_NAME,
-            (Meaning::Owner | Meaning::Name | Meaning::Time | Meaning::Other, _) => word,
+            (
+                Meaning::Owner
+                | Meaning::Name
+                | Meaning::Time
+                | Meaning::String { .. }
+                | Meaning::Other,
+                _,
+            ) => word,
         };
         self.text.extend_from_slice(written);
         match next {
@@ -146,10 +168,49 @@ impl Scan {
     fn quoted(&mut self, word: &[u8], next: Next) -> Next {
         let is_refused = match next.meaning() {
             Meaning::Owner | Meaning::Name => has_empty_label(word),
+            Meaning::String { len_max } => {
+                self.string(word, b"\" \"", len_max);
+                return next.after(word);
+            }
             Meaning::Time | Meaning::Other => false,
         };
         self.text.extend_from_slice(if is_refused { REFUSED_NAME } else { word });
         if next == Next::Owner && !is_refused { next } else { next.after(word) }
+    }
+
+    /// Writes a string with its quotes, and escapes what `domain` does not read. As in CoreDNS, it
+    /// becomes several of `len_max` bytes each, with the separator in between.
+    fn string(&mut self, word: &[u8], separator: &[u8], len_max: usize) {
+        let mut len = 0;
+        let mut rest = word;
+        while let [first, behind @ ..] = rest {
+            let (byte, symbol_len) = match behind {
+                [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', ..] if *first == b'\\' => (b'0', 4),
+                [escaped, ..] if *first == b'\\' => (*escaped, 2),
+                _ => (*first, 1),
+            };
+            let (symbol, behind) = rest.split_at(symbol_len);
+            rest = behind;
+            if symbol != b"\"" {
+                if len == len_max {
+                    self.text.extend_from_slice(separator);
+                    len = 0;
+                }
+                len += 1;
+            }
+            match byte {
+                b' '..=b'~' => self.text.extend_from_slice(symbol),
+                _ => self.text.extend_from_slice(format!("\\{byte:03}").as_bytes()),
+            }
+            self.escaped_lines += usize::from(byte == b'\n');
+        }
+    }
+
+    /// Ends as many lines as line feeds have been escaped, so that the lines behind them have the
+    /// numbers that they have in the file.
+    fn end_escaped_lines(&mut self) {
+        let len = self.text.len() + std::mem::take(&mut self.escaped_lines);
+        self.text.resize(len, b'\n');
     }
 }
 
@@ -196,6 +257,10 @@ fn meaning_in_data(rtype: Rtype, index: usize) -> Meaning {
         | (Rtype::NAPTR, 5)
         | (Rtype::RRSIG, 7) => Meaning::Name,
         (Rtype::SOA, 3..) => Meaning::Time,
+        (Rtype::TXT, _) => Meaning::String { len_max: 255 },
+        (Rtype::HINFO, _) | (Rtype::NAPTR, 2..=4) | (Rtype::CAA, 2) => {
+            Meaning::String { len_max: usize::MAX }
+        }
         _ => Meaning::Other,
     }
 }
@@ -297,7 +362,11 @@ mod tests {
             "@ SOA 1h 1h (1h ; 1h \"\n 3600 3600\n\n3600 60) \n1h A x\n",
             &[],
         );
-        check("a TXT (\"1h\n 1h\" \n1h )\nb 1h A x", "a TXT (\"1h\n 1h\" \n1h )\nb 3600 A x", &[]);
+        check(
+            "a TXT (\"1h\n 1h\" \n1h )\nb 1h A x",
+            "a TXT (\"1h\\010 1h\" \n\n1h )\nb 3600 A x",
+            &[],
+        );
         check("a\\ 1h 1h A x\\;1h 1h\n", "a\\ 1h 3600 A x\\;1h 1h\n", &[]);
         // No times.
         check(
@@ -342,6 +411,30 @@ mod tests {
     }
 
     #[test]
+    fn strings_may_be_long_and_have_any_bytes() {
+        let [x255, y45] = ["x".repeat(255), "\\200\\;y".repeat(15)];
+        for (data, expected) in [
+            (format!("TXT {x255}"), format!("TXT {x255}")),
+            (format!("TXT {x255}{y45} z"), format!("TXT {x255} {y45} z")),
+            (
+                format!("TXT (\"{x255}{x255}{y45}\" z)"),
+                format!("TXT (\"{x255}\" \"{x255}\" \"{y45}\" z)"),
+            ),
+            (format!("TXT \"\" \\\"{x255}"), format!("TXT \"\" \\\"{} x", &x255[1..])),
+            (format!("CAA 0 issue \"{x255}x\""), format!("CAA 0 issue \"{x255}x\"")),
+            (
+                "TXT \"a\nb\" ü \"\\ü\\\n\" (x\n)\nb A x".to_owned(),
+                "TXT \"a\\010b\" \\195\\188 \"\\195\\188\\010\" (x\n\n\n)\nb A x".to_owned(),
+            ),
+            ("HINFO \"a\nb\" ü".to_owned(), "HINFO \"a\\010b\" \\195\\188\n".to_owned()),
+            // Not of strings.
+            ("CNAME ü \"a\nb\"".to_owned(), "CNAME ü \"a\nb\"".to_owned()),
+        ] {
+            check(&format!("a {data}\n"), &format!("a {expected}\n"), &[]);
+        }
+    }
+
+    #[test]
     fn names_with_an_empty_label_are_refused() {
         for (data, expected) in [
             ("CNAME a..b", "CNAME .."),
@@ -368,7 +461,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_line_moves(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_line_is_lost(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
             let found = rewrite(&bytes, None);
             prop_assert_eq!(lines(&found.text), lines(&bytes));
