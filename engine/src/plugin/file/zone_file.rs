@@ -18,7 +18,7 @@ use domain::rdata::ZoneRecordData;
 use domain::zonefile::inplace::{Entry, ScannedRecord, ScannedRecordData, Zonefile};
 use wire::compile::{ZoneRecord, ZoneRecords};
 
-use super::zone_text::{self, ZoneText};
+use super::zone_text::{self, TtlInForce, ZoneText};
 use crate::corefile::value::zone::Zone;
 use crate::limits::{ZONE_FILE_LEN_MAX, ZONE_INCLUDE_DEPTH_MAX, ZONE_RECORDS_MAX};
 
@@ -61,7 +61,7 @@ pub fn read(
         outside_count: 0,
         len_left: ZONE_FILE_LEN_MAX,
     };
-    let start = FileStart { origin: zone.wire.clone(), default_ttl: None, depth: 0 };
+    let start = FileStart { origin: zone.wire.clone(), ttl: None, depth: 0 };
     // No file may end the task that reads it, not even one that the parser was not made for.
     let parsed = catch_unwind(AssertUnwindSafe(|| reading.file(path, bytes, &start, read_file)));
     match parsed {
@@ -91,8 +91,8 @@ struct ZoneFileReading<'z> {
 struct FileStart {
     /// Wire format.
     origin: Vec<u8>,
-    /// The `$TTL` in force at the `$INCLUDE`.
-    default_ttl: Option<u32>,
+    /// At the `$INCLUDE`.
+    ttl: Option<TtlInForce>,
     /// The number of files around it.
     depth: usize,
 }
@@ -110,10 +110,9 @@ impl ZoneFileReading<'_> {
             return Err(self.error(path, None, &problem));
         };
         self.len_left = len_left;
-        let ZoneText { mut text, include_ttls } = zone_text::rewrite(bytes, start.default_ttl);
+        let ZoneText { mut text, include_ttls } = zone_text::rewrite(bytes, start.ttl);
         // A quoted word at the end of its buffer makes `domain` panic.
         text.push(b'\n');
-        let lines_before = usize::from(start.default_ttl.is_some());
         let mut include_ttls = include_ttls.into_iter();
         let mut zonefile = Zonefile::from(text.as_slice());
         zonefile.set_origin(Name::from_octets(start.origin.clone().into()).expect("a whole name"));
@@ -126,13 +125,12 @@ impl ZoneFileReading<'_> {
                     let origin = origin.or_else(|| zonefile.origin().ok());
                     let origin = origin
                         .map_or_else(|| start.origin.clone(), |name| name.as_slice().to_vec());
-                    let default_ttl = include_ttls.next().flatten();
-                    let inner = FileStart { origin, default_ttl, depth: start.depth + 1 };
+                    let ttl = include_ttls.next().flatten();
+                    let inner = FileStart { origin, ttl, depth: start.depth + 1 };
                     self.include(path, &included, &inner, read_file)?;
                 }
                 Err(error) => {
                     let (line, problem) = line_of(&error.to_string());
-                    let line = line.and_then(|line| line.checked_sub(lines_before));
                     return Err(self.error(path, line, &problem));
                 }
             }

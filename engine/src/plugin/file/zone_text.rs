@@ -3,16 +3,26 @@
 //! Times with units, like `1h30m`, become seconds: BIND's extension, in `$TTL`, in the TTL of a
 //! record, and in the timers of an SOA. `@` in directives and in data becomes `""`, which `domain`
 //! takes for the origin. A name with an empty label, which `domain` would end there, becomes `..`,
-//! which it refuses. A string of TXT may have any length, and strings any bytes. Invariant:
-//! everything else stays as it is, and no entry moves to another line.
+//! which it refuses. A string of TXT may have any length, and strings any bytes. A record without a
+//! TTL gets the one in force, because `domain` knows none at the start of an included file.
+//! Invariant: everything else stays as it is, and no entry moves to another line.
 
 use domain::base::iana::Rtype;
 
 /// A text for `domain`, and what its `$INCLUDE`s start from.
 pub(in crate::plugin) struct ZoneText {
     pub(in crate::plugin) text: Vec<u8>,
-    /// By `$INCLUDE`: the `$TTL` in force.
-    pub(super) include_ttls: Vec<Option<u32>>,
+    /// By `$INCLUDE`.
+    pub(in crate::plugin) include_ttls: Vec<Option<TtlInForce>>,
+}
+
+/// The TTL of records that have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::plugin) enum TtlInForce {
+    /// Of `$TTL`, until the next one.
+    Directive(u32),
+    /// Of the record before.
+    Record(u32),
 }
 
 /// What the next word of an entry may be.
@@ -21,7 +31,7 @@ enum Next {
     /// The owner, or a directive.
     Owner,
     /// The TTL, the class or the type.
-    TtlClassOrType,
+    TtlClassOrType { has_ttl: bool },
     /// The time of `$TTL`.
     DefaultTtl,
     /// The path of `$INCLUDE`.
@@ -50,18 +60,13 @@ enum Meaning {
     Other,
 }
 
-/// Rewrites a file. `default_ttl`: the `$TTL` in force at the start.
-pub(in crate::plugin) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> ZoneText {
+/// Rewrites a file. `ttl`: the one in force at the start.
+pub(in crate::plugin) fn rewrite(bytes: &[u8], ttl: Option<TtlInForce>) -> ZoneText {
     let text = Vec::with_capacity(bytes.len() + 16);
-    let mut scan = Scan { text, ttl: default_ttl, ttls: vec![], escaped_lines: 0 };
-    if let Some(ttl) = default_ttl {
-        // On the first line, in front of its entry: a directive ends with the line.
-        scan.text.extend_from_slice(format!("$TTL {ttl}\n").as_bytes());
-    }
+    let mut scan = Scan { text, ttl, ttls: vec![], escaped_lines: 0 };
     let mut rest = bytes;
     let mut next = Next::Owner;
     let mut depth = 0usize;
-    let mut is_line_start = true;
     while let [first, behind @ ..] = rest {
         let len = match first {
             b'\n' => {
@@ -71,8 +76,8 @@ pub(in crate::plugin) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> Zone
                 1
             }
             b' ' | b'\t' | b'\r' => {
-                if is_line_start && depth == 0 {
-                    next = Next::TtlClassOrType;
+                if next == Next::Owner {
+                    next = Next::TtlClassOrType { has_ttl: false };
                 }
                 1
             }
@@ -89,21 +94,18 @@ pub(in crate::plugin) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> Zone
                 let len = quoted_len(rest);
                 next = scan.quoted(&rest[..len], next);
                 rest = &rest[len..];
-                is_line_start = false;
                 continue;
             }
             _ => {
                 let len = word_len(rest);
                 next = scan.word(&rest[..len], next);
                 rest = &rest[len..];
-                is_line_start = false;
                 continue;
             }
         };
-        is_line_start = *first == b'\n';
         scan.text.extend_from_slice(&rest[..len]);
         rest = &rest[len..];
-        if is_line_start {
+        if *first == b'\n' {
             scan.end_escaped_lines();
         }
     }
@@ -113,8 +115,8 @@ pub(in crate::plugin) fn rewrite(bytes: &[u8], default_ttl: Option<u32>) -> Zone
 
 struct Scan {
     text: Vec<u8>,
-    ttl: Option<u32>,
-    ttls: Vec<Option<u32>>,
+    ttl: Option<TtlInForce>,
+    ttls: Vec<Option<TtlInForce>>,
     /// Line feeds that have been escaped since the last one that ends a line.
     escaped_lines: usize,
 }
@@ -127,6 +129,7 @@ impl Scan {
             self.string(word, b" ", len_max);
             return next.after(word);
         }
+        self.missing_ttl(word, next);
         let secs = if meaning == Meaning::Time { seconds(word) } else { None };
         let written = match (meaning, secs) {
             (Meaning::Time, Some(secs)) => &secs.to_string().into_bytes(),
@@ -151,16 +154,33 @@ impl Scan {
             }
             Next::Owner if word.starts_with(b"$") => Next::Other,
             Next::DefaultTtl => {
-                self.ttl = secs.or(self.ttl);
+                self.ttl = secs.map(TtlInForce::Directive).or(self.ttl);
                 Next::Other
             }
-            Next::TtlClassOrType if secs.is_some() => next,
+            Next::TtlClassOrType { .. } if secs.is_some() => {
+                if !matches!(self.ttl, Some(TtlInForce::Directive(_))) {
+                    self.ttl = secs.map(TtlInForce::Record);
+                }
+                Next::TtlClassOrType { has_ttl: true }
+            }
             Next::Owner
-            | Next::TtlClassOrType
+            | Next::TtlClassOrType { .. }
             | Next::IncludedPath
             | Next::Origin
             | Next::Data { .. }
             | Next::Other => next.after(word),
+        }
+    }
+
+    /// Writes the TTL in force if the next word is the type of a record without one.
+    fn missing_ttl(&mut self, word: &[u8], next: Next) {
+        let is_type = next == Next::TtlClassOrType { has_ttl: false }
+            && !is_class(word)
+            && seconds(word).is_none();
+        if let Some(TtlInForce::Directive(secs) | TtlInForce::Record(secs)) = self.ttl
+            && is_type
+        {
+            self.text.extend_from_slice(format!("{secs} ").as_bytes());
         }
     }
 
@@ -175,7 +195,9 @@ impl Scan {
             Meaning::Time | Meaning::Other => false,
         };
         self.text.extend_from_slice(if is_refused { REFUSED_NAME } else { word });
-        if next == Next::Owner && !is_refused { next } else { next.after(word) }
+        // A directive may be in quotes; none of those is rewritten.
+        let is_directive = next == Next::Owner && word.starts_with(b"\"$");
+        if is_directive { Next::Other } else { next.after(word) }
     }
 
     /// Writes a string with its quotes, and escapes what `domain` does not read. As in CoreDNS, it
@@ -222,7 +244,7 @@ impl Next {
         match self {
             Self::Owner => Meaning::Owner,
             Self::Origin => Meaning::Name,
-            Self::TtlClassOrType | Self::DefaultTtl => Meaning::Time,
+            Self::TtlClassOrType { .. } | Self::DefaultTtl => Meaning::Time,
             Self::Data { rtype, index } => meaning_in_data(rtype, index),
             Self::IncludedPath | Self::Other => Meaning::Other,
         }
@@ -231,9 +253,9 @@ impl Next {
     /// What may follow a word that is neither a time nor a directive.
     fn after(self, word: &[u8]) -> Self {
         match self {
-            Self::Owner => Self::TtlClassOrType,
-            Self::TtlClassOrType if is_class(word) => self,
-            Self::TtlClassOrType => match rtype_of(word) {
+            Self::Owner => Self::TtlClassOrType { has_ttl: false },
+            Self::TtlClassOrType { .. } if is_class(word) => self,
+            Self::TtlClassOrType { .. } => match rtype_of(word) {
                 Some(rtype) => Self::Data { rtype, index: 0 },
                 None => Self::Other,
             },
@@ -345,48 +367,61 @@ mod tests {
 
     use super::*;
 
-    fn check(text: &str, expected: &str, include_ttls: &[Option<u32>]) {
+    fn check(text: &str, expected: &str) {
         let found = rewrite(text.as_bytes(), None);
         assert_eq!(String::from_utf8(found.text).unwrap(), expected, "{text}");
-        assert_eq!(found.include_ttls, include_ttls, "{text}");
     }
 
     #[test]
     fn only_times_change() {
-        check("$TTL 1h ; 1h\n$ttl 90\n", "$TTL 3600 ; 1h\n$ttl 90\n", &[]);
-        check("1h 1h IN A 1h\n", "1h 3600 IN A 1h\n", &[]);
-        check("a IN 1w2d3h4m5s TXT 1h \"1h\"\n", "a IN 788645 TXT 1h \"1h\"\n", &[]);
-        check("\t1D A x\n 2d3 MX 1h x\n", "\t86400 A x\n 172803 MX 1h x\n", &[]);
+        check("$TTL 1h ; 1h\n$ttl 90\n", "$TTL 3600 ; 1h\n$ttl 90\n");
+        check("1h 1h IN A 1h\n", "1h 3600 IN A 1h\n");
+        check("a IN 1w2d3h4m5s TXT 1h \"1h\"\n", "a IN 788645 TXT 1h \"1h\"\n");
+        check("\t1D A x\n 2d3 MX 1h x\n", "\t86400 A x\n 172803 MX 1h x\n");
         check(
             "@ SOA 1h 1h (1h ; 1h \"\n 1h 1h\n\n1H 1m) \n1h A x\n",
             "@ SOA 1h 1h (1h ; 1h \"\n 3600 3600\n\n3600 60) \n1h A x\n",
-            &[],
         );
-        check(
-            "a TXT (\"1h\n 1h\" \n1h )\nb 1h A x",
-            "a TXT (\"1h\\010 1h\" \n\n1h )\nb 3600 A x",
-            &[],
-        );
-        check("a\\ 1h 1h A x\\;1h 1h\n", "a\\ 1h 3600 A x\\;1h 1h\n", &[]);
+        check("a TXT (\"1h\n 1h\" \n1h )\nb 1h A x", "a TXT (\"1h\\010 1h\" \n\n1h )\nb 3600 A x");
+        check("\"1h\" 1h A 1h\n( 1h A 1h )\n", "\"1h\" 3600 A 1h\n( 3600 A 1h )\n");
+        check("a\\ 1h 1h A x\\;1h 1h\n", "a\\ 1h 3600 A x\\;1h 1h\n");
         // No times.
-        check(
-            "a 1x A x\na h A x\na 99999999999w A x\n",
-            "a 1x A x\na h A x\na 99999999999w A x\n",
-            &[],
-        );
+        check("a 1x A x\na h A x\na 99999999999w A x\n", "a 1x A x\na h A x\na 99999999999w A x\n");
         check(
             "$INCLUDE 1h 1h\n$TTL 2m\n$INCLUDE x\n$ORIGIN 1h\n$INCLUDE 1h",
             "$INCLUDE 1h 1h\n$TTL 120\n$INCLUDE x\n$ORIGIN 1h\n$INCLUDE 1h",
-            &[None, Some(120), Some(120)],
         );
-        check("a SOA \\# 4 1d 2d (3d 4d)\n", "a SOA \\# 4 1d 2d (3d 4d)\n", &[]);
-        let included = rewrite(b"a A x", Some(7));
-        assert_eq!(included.text, b"$TTL 7\na A x");
+        check("a SOA \\# 4 1d 2d (3d 4d)\n", "a SOA \\# 4 1d 2d (3d 4d)\n");
+    }
+
+    #[test]
+    fn records_without_a_ttl_get_the_one_in_force() {
+        let [directive, record] = [TtlInForce::Directive(7), TtlInForce::Record(7)];
+        for (ttl, text, expected, at_include) in [
+            (None, "a A x\nb IN 5 A x\nc A x", "a A x\nb IN 5 A x\nc 5 A x", 5),
+            (None, "$TTL 9\na IN A x\nb 5 A x\nc A x", "$TTL 9\na IN 9 A x\nb 5 A x\nc 9 A x", 9),
+            (Some(directive), "a A x\nb 5 A x\n A x", "a 7 A x\nb 5 A x\n 7 A x", 7),
+            (Some(directive), "$TTL 9\na A x", "$TTL 9\na 9 A x", 9),
+            (Some(record), "a (IN A x)\nb 5 A x\n A x", "a (IN 7 A x)\nb 5 A x\n 5 A x", 5),
+            (Some(record), "$TTL 9\na A x\nb 5 A x\nc A x", "$TTL 9\na 9 A x\nb 5 A x\nc 9 A x", 9),
+            (Some(record), "\n;\n", "\n;\n", 7),
+            (Some(record), "\"a\" A x\n( A x)", "\"a\" 7 A x\n( 7 A x)", 7),
+            (Some(record), "\"$ORIGIN\" a\n$ORIGIN b", "\"$ORIGIN\" a\n$ORIGIN b", 7),
+        ] {
+            let found = rewrite(format!("{text}\n$INCLUDE x").as_bytes(), ttl);
+            assert_eq!(String::from_utf8(found.text).unwrap(), format!("{expected}\n$INCLUDE x"));
+            let [Some(TtlInForce::Directive(secs) | TtlInForce::Record(secs))] =
+                found.include_ttls.as_slice()
+            else {
+                panic!("{text}: {:?}", found.include_ttls)
+            };
+            assert_eq!(*secs, at_include, "{text}");
+        }
     }
 
     #[test]
     fn the_origin_stands_in_names() {
-        check("$ORIGIN @ ; @\n$INCLUDE @ @\n", "$ORIGIN \"\" ; @\n$INCLUDE @ \"\"\n", &[None]);
+        check("$ORIGIN @ ; @\n$INCLUDE @ @\n", "$ORIGIN \"\" ; @\n$INCLUDE @ \"\"\n");
         for (data, expected) in [
             ("CNAME @", "CNAME \"\""),
             ("1h IN MX 10 @", "3600 IN MX 10 \"\""),
@@ -406,7 +441,7 @@ mod tests {
             ("CAA 0 issue @", "CAA 0 issue @"),
             ("@ @ @", "@ @ @"),
         ] {
-            check(&format!("@ {data}\n"), &format!("@ {expected}\n"), &[]);
+            check(&format!("@ {data}\n"), &format!("@ {expected}\n"));
         }
     }
 
@@ -430,7 +465,7 @@ mod tests {
             // Not of strings.
             ("CNAME ü \"a\nb\"".to_owned(), "CNAME ü \"a\nb\"".to_owned()),
         ] {
-            check(&format!("a {data}\n"), &format!("a {expected}\n"), &[]);
+            check(&format!("a {data}\n"), &format!("a {expected}\n"));
         }
     }
 
@@ -450,12 +485,11 @@ mod tests {
             ("CNAME .", "CNAME ."),
             ("TXT a..b \"a..b\"", "TXT a..b \"a..b\""),
         ] {
-            check(&format!("a {data}\n"), &format!("a {expected}\n"), &[]);
+            check(&format!("a {data}\n"), &format!("a {expected}\n"));
         }
         check(
             "a..b 1h A x\n\"a..b\" 1h A x\n$ORIGIN a..b\n$INCLUDE a..b a..b\n",
             ".. 3600 A x\n.. 3600 A x\n$ORIGIN ..\n$INCLUDE a..b ..\n",
-            &[None],
         );
     }
 
