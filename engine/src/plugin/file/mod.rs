@@ -7,6 +7,7 @@
 pub mod table;
 pub mod zone_file;
 pub mod zone_text;
+mod zone_word;
 
 use std::future::ready;
 use std::path::PathBuf;
