@@ -273,6 +273,7 @@ mod tests {
             (Some(directive), "$TTL 9\na A x", "$TTL 9\na 9 A x", 9),
             (Some(record), "a (IN A x)\nb 5 A x\n A x", "a (IN 7 A x)\nb 5 A x\n 5 A x", 5),
             (Some(record), "$TTL 9\na A x\nb 5 A x\nc A x", "$TTL 9\na 9 A x\nb 5 A x\nc 9 A x", 9),
+            (Some(record), "a CLASS1 5 A x", "a CLASS1 5 A x", 5),
             (Some(record), "\n;\n", "\n;\n", 7),
             (Some(record), "\"a\" A x\n( A x)", "\"a\" 7 A x\n( 7 A x)", 7),
             (Some(record), "\"$ORIGIN\" a\n$ORIGIN b", "\"$ORIGIN\" a\n$ORIGIN b", 7),

@@ -3,7 +3,7 @@
 //! Not here: where a word ends, and what is written instead (`zone_text`). Invariant: types have
 //! the names, and data the words, that `domain` knows.
 
-use domain::base::iana::Rtype;
+use domain::base::iana::{Class, Rtype};
 
 /// What the next word of an entry may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,9 +107,10 @@ pub(super) fn has_empty_label(name: &[u8]) -> bool {
     false
 }
 
-/// Whether a word is a class.
+/// Whether a word is a class. As to `domain`, `ANY` is a type.
 pub(super) fn is_class(word: &[u8]) -> bool {
-    ["IN", "CH", "HS", "CS"].iter().any(|class| word.eq_ignore_ascii_case(class.as_bytes()))
+    let class = str::from_utf8(word).ok().and_then(|word| word.parse::<Class>().ok());
+    class.is_some() && rtype_of(word).is_none()
 }
 
 /// The seconds of a time: digits, and units after them. `None` for any other word.
