@@ -33,6 +33,7 @@ fn zones_and_classes() {
     check("log {\nclass denial error\nclass success\n}", &[". denial,error,success"], &[]);
     check("log {\nclass denial all\n}", &["."], &[]);
     check("log {\n}", &["."], &[]);
+    check("log {$UNSET}", &["."], &[(2, 5, "an empty name of `log` is the root")]);
     check("log \"{name}\"", &["{name}."], &[(2, 5, "the only argument of `log` is a name")]);
 }
 

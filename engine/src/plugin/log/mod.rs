@@ -140,6 +140,13 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
     let (names, format) = names_and_format(&statement.args, context);
     let mut zones = Vec::new();
     for name in names {
+        if name.text.is_empty() {
+            let mistake = Mistake::warning(name.span, "an empty name of `log` is the root")
+                .label("every query is logged");
+            context.report(mistake.help("write `log .`, or the name"));
+            zones.push(Zone::root());
+            continue;
+        }
         match Zone::from_name(&name.text) {
             Ok(zone) => zones.push(zone),
             Err(refusal) => return context.refuse(name.span, refusal),
