@@ -16,8 +16,9 @@ const TYPE_A: u16 = 1;
 pub(super) fn explain(address: &str, options: &ExplainOptions) -> anyhow::Result<String> {
     let at = || format!("--server {address}");
     let resolved = address.to_socket_addrs().with_context(at)?.next().with_context(at)?;
+    let http = || format!("{}: not the address of a `health`, `ready` or `prometheus`", at());
     let mut stream =
-        TcpStream::connect_timeout(&resolved, HTTP_CONNECTION_TIMEOUT).with_context(at)?;
+        TcpStream::connect_timeout(&resolved, HTTP_CONNECTION_TIMEOUT).with_context(http)?;
     stream.set_read_timeout(Some(HTTP_CONNECTION_TIMEOUT)).with_context(at)?;
     let query = written(options)?;
     let request = format!("GET /explain?{query} HTTP/1.1\r\nHost: {address}\r\n\r\n");
@@ -25,7 +26,7 @@ pub(super) fn explain(address: &str, options: &ExplainOptions) -> anyhow::Result
     let mut response = String::new();
     stream.take(EXPLANATION_LEN_MAX).read_to_string(&mut response).with_context(at)?;
     let (head, body) = response.split_once("\r\n\r\n").with_context(|| {
-        format!("{}: no whole response within {HTTP_CONNECTION_TIMEOUT:?}", at())
+        format!("{}, or no whole response within {HTTP_CONNECTION_TIMEOUT:?}", http())
     })?;
     match head.split(' ').nth(1) {
         Some("200") => Ok(body.to_owned()),
