@@ -358,7 +358,8 @@ impl Recovery {
             return self.list(Retry { pause: Duration::ZERO, ..retry }, now);
         }
         self.is_current = false;
-        if self.is_watch_kept {
+        // Only for this list: the next one may follow a 410, which no watch cures.
+        if std::mem::take(&mut self.is_watch_kept) {
             let (list_pause, retry) = match failure {
                 // Only the list is throttled, so the watch need not wait.
                 Failure::Throttled(_) => (retry.pause, Retry { pause: Duration::ZERO, ..retry }),

@@ -192,6 +192,36 @@ fn a_failed_periodic_list_keeps_the_watch() {
 }
 
 #[test]
+fn a_list_without_a_watch_to_keep_waits_as_asked() {
+    let throttled = Failed(Throttled(Duration::from_secs(30)));
+    let down = [
+        (9_000, Failed(Unreachable), Resumes(100)),
+        (30_000, Failed(Unreachable), Renewed(200)),
+        (30_000, Failed(Unreachable), Renewed(400)),
+        (0, Failed(Unreachable), Resumes(800)),
+    ];
+    check_live("an outage of more than a minute", &down).check(
+        "the version has expired meanwhile",
+        &[
+            (0, Failed(Expired), Paged(0)),
+            (0, throttled, Paged(31_000)),
+            (0, throttled, Paged(31_000)),
+            (50, LISTED, Continues),
+            (1, WatchBegins, Continues),
+        ],
+    );
+    check_live("", &down).check(
+        "etcd was restored meanwhile",
+        &[
+            (1, WatchBegins, Continues),
+            (0, DeadlinePassed, Probes),
+            (1, Probed(ProbeResult::WentBack), Paged(0)),
+            (0, throttled, Paged(31_000)),
+        ],
+    );
+}
+
+#[test]
 fn lists_without_a_resource_version() {
     let unversioned = ListComplete { is_resumable: false };
     let run = check("", &[(50, unversioned, Continues), (1, WatchBegins, Continues)]);
