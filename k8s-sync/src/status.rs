@@ -84,6 +84,8 @@ struct FailureLog {
     logged: Option<Instant>,
     /// What the operator was told to do then.
     next_step: String,
+    /// When it was last logged that another kind of list is tried.
+    fallback_logged: Option<Instant>,
 }
 
 impl FailureLog {
@@ -92,6 +94,14 @@ impl FailureLog {
         let is_same = self.next_step == next_step;
         let pause = if is_same { REPEAT_LOG_AFTER } else { CHANGE_LOG_AFTER };
         self.logged.is_none_or(|at| now.duration_since(at) >= pause)
+    }
+
+    /// Whether another kind of list has to be logged now. While a failure persists, each round of
+    /// lists comes with one.
+    fn is_fallback_due(&self, now: Instant) -> bool {
+        let is_recent =
+            self.fallback_logged.is_some_and(|at| now.duration_since(at) < REPEAT_LOG_AFTER);
+        self.current.is_none() && !is_recent
     }
 }
 
@@ -350,10 +360,17 @@ impl KindStatus {
     }
 
     /// The server rejects this kind of list, and another kind is requested at once.
+    ///
+    /// Logged once a minute at most, and not while a failure persists.
     pub(crate) fn fell_back(&self, error: &str, tried: &'static str, next: &'static str) {
         self.failures.fetch_add(1, Relaxed);
-        let kind = self.kind.plural();
-        tracing::info!(kind, error, "{tried} failed; trying a {next}");
+        let (kind, now, mut log) = (self.kind.plural(), Instant::now(), self.lock());
+        if log.is_fallback_due(now) {
+            tracing::info!(kind, error, "{tried} failed; trying a {next}");
+            log.fallback_logged = Some(now);
+        } else {
+            tracing::debug!(kind, error, "{tried} failed; trying a {next}");
+        }
     }
 
     /// Records and logs a failure. `next_step`: what an operator can do about it.
@@ -463,5 +480,18 @@ mod tests {
             assert_eq!(log.is_due(next_step, now), expected, "{next_step} after {secs} s");
         }
         assert!(FailureLog::default().is_due("a", logged));
+    }
+
+    #[test]
+    fn another_kind_of_list_is_logged_once_in_an_outage() {
+        let logged = Instant::now();
+        let after = |secs| logged + Duration::from_secs(secs);
+        assert!(FailureLog::default().is_fallback_due(logged));
+        let mut log = FailureLog { fallback_logged: Some(logged), ..FailureLog::default() };
+        assert!(!log.is_fallback_due(after(59)), "a flapping source");
+        assert!(log.is_fallback_due(after(60)));
+        let error = "not found".to_owned();
+        log.current = Some(OngoingFailure { since: logged, is_logged: true, error });
+        assert!(!log.is_fallback_due(after(60)), "the same outage");
     }
 }
