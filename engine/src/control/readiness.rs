@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use engine::admin::Readiness;
 use engine::forward::Upstream;
+use k8s_sync::status::KindReport;
 
 use super::Control;
 use super::hosts::HostsFeed;
@@ -52,12 +53,81 @@ pub(crate) fn report_readiness(readiness: &Readiness, sync: &KubernetesFeed) {
         readiness.ready("kubernetes", &part);
         return;
     }
-    let reports = sync.source.reports();
-    let error = reports.iter().find_map(|report| report.error.clone());
-    let missing = status.unsynced_kinds.join(", ");
-    let cause = match error {
-        Some(error) => format!("{missing}: {error}"),
-        None => missing,
+    let cause = if sync.is_lost() {
+        "its thread has ended, which is a bug; it is started again".to_owned()
+    } else {
+        cause(&status.unsynced_kinds, &sync.source.reports())
     };
     readiness.wait_for("kubernetes", &part, &cause);
+}
+
+/// The kinds that are missing, with their errors.
+fn cause(missing: &[&str], reports: &[KindReport]) -> String {
+    let has_error = |kind: &str| {
+        reports.iter().any(|report| report.kind.plural() == kind && report.error.is_some())
+    };
+    let kinds: Vec<&str> = missing.iter().copied().filter(|kind| !has_error(kind)).collect();
+    let kinds = Some(kinds.join(", ")).filter(|kinds| !kinds.is_empty());
+    kinds.into_iter().chain(errors(missing, reports)).collect::<Vec<_>>().join("; ")
+}
+
+/// `KINDS: ERROR` for the kinds that are missing. If none of them has an error, that of another
+/// kind: they may wait for the same server.
+pub(super) fn errors(missing: &[&str], reports: &[KindReport]) -> Option<String> {
+    let failed: Vec<(&str, &str)> = reports
+        .iter()
+        .filter_map(|report| Some((report.kind.plural(), report.error.as_deref()?)))
+        .collect();
+    let mut kinds_by_error: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (kind, error) in failed.iter().filter(|(kind, _)| missing.contains(kind)) {
+        match kinds_by_error.iter_mut().find(|(same, _)| same == error) {
+            Some((_, kinds)) => kinds.push(kind),
+            None => kinds_by_error.push((error, vec![kind])),
+        }
+    }
+    if kinds_by_error.is_empty() {
+        return failed.first().map(|(kind, error)| format!("{kind}: {error}"));
+    }
+    let shown =
+        kinds_by_error.iter().map(|(error, kinds)| format!("{}: {error}", kinds.join(", ")));
+    Some(shown.collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_sync::raw::Kind;
+
+    use super::*;
+
+    #[test]
+    fn each_missing_kind_has_its_own_error() {
+        let check = |missing: &[&str], errors: &[(Kind, &str)], expected: &str| {
+            let report = |(kind, error): &(Kind, &str)| KindReport {
+                kind: *kind,
+                is_synced: false,
+                error: Some((*error).to_owned()),
+                since_contact: None,
+                lists: 0,
+                repaired: 0,
+                failures: 0,
+                refused: 0,
+                odd_parts: 0,
+            };
+            let reports: Vec<KindReport> = errors.iter().map(report).collect();
+            assert_eq!(cause(missing, &reports), expected);
+        };
+        let (namespaces, services, slices) = (Kind::Namespace, Kind::Service, Kind::EndpointSlice);
+        check(&["services"], &[], "services");
+        check(
+            &["endpointslices"],
+            &[(namespaces, "leader changed"), (slices, "forbidden")],
+            "endpointslices: forbidden",
+        );
+        check(
+            &["namespaces", "services", "endpointslices", "pods"],
+            &[(namespaces, "refused"), (services, "refused"), (slices, "forbidden")],
+            "pods; namespaces, services: refused; endpointslices: forbidden",
+        );
+        check(&["services"], &[(namespaces, "refused")], "services; namespaces: refused");
+    }
 }

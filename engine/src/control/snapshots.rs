@@ -7,6 +7,7 @@ use k8s_sync::publish::Request;
 use tokio::sync::oneshot;
 
 use super::endpoints::zone_text;
+use super::readiness::errors;
 use super::sync::KubernetesFeed;
 
 impl KubernetesFeed {
@@ -27,8 +28,11 @@ impl KubernetesFeed {
         let (file, report) = (file.unwrap_or_default(), report.unwrap_or_default());
         let zone = zone_text(self.first_zone());
         let served = report.served.filter(|_| self.source.is_snapshot_served()).map(|confirmed| {
-            let errors = self.source.reports().into_iter().find_map(|report| report.error);
-            let error = errors.map(|error| format!(": {error}")).unwrap_or_default();
+            let reports = self.source.reports();
+            let missing = reports.iter().filter(|report| !report.is_synced);
+            let missing: Vec<&str> = missing.map(|report| report.kind.plural()).collect();
+            let error = errors(&missing, &reports).map(|error| format!(": {error}"));
+            let error = error.unwrap_or_default();
             let confirmed = shown(confirmed);
             format!("kubernetes: {zone} is served from the snapshot {file} of {confirmed}{error}")
         });
