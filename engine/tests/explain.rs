@@ -171,6 +171,18 @@ endpoints:
   - {addresses: [10.0.0.2], conditions: {ready: false}}
   - {addresses: [10.0.0.3], conditions: {ready: false}}
 ports: [{name: http, port: 80}, {name: metrics, port: 9090}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: old, namespace: default}
+spec: {clusterIP: None, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: old, namespace: default, resourceVersion: "4712"}
+subsets:
+  - {addresses: [{ip: 10.0.1.1}], ports: [{port: 80}]}
+  - {notReadyAddresses: [{ip: 10.0.1.2}], ports: [{port: 81}]}
 "#;
 
 #[test]
@@ -186,6 +198,9 @@ fn objects_and_reasons() {
         ("_htp._tcp.web.default.svc", "the ports are http (tcp), metrics (tcp)"),
         ("web.other.svc", "Namespace other does not exist"),
         ("10-0-0-1.default.pod", "names of pods are disabled: `pods insecure`"),
+        ("old.default.svc", "Endpoints default/old, resourceVersion 4712"),
+        ("old.default.svc", "Service default/old: 2 endpoints, 1 ready"),
+        ("10-0-1-2.old.default.svc", "the endpoint 10-0-1-2 of Service default/old is not ready"),
     ] {
         let text = shown(folder.path(), &[&format!("{name}.cluster.local")]);
         assert!(text.contains(expected), "{name}: {expected}: {text}");

@@ -6,7 +6,7 @@
 //! itself: a bad address costs its endpoint, a bad port its SRV record. An object is refused only
 //! if nothing usable is left. Every fault is reported with its path.
 
-mod address;
+pub(crate) mod address;
 mod ports;
 pub mod raw_object;
 

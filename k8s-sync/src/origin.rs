@@ -23,6 +23,10 @@ pub struct ClusterObjects {
     pub services: Vec<RawService>,
     pub slices: Vec<RawEndpointSlice>,
     pub pods: Vec<RawPod>,
+    /// Made of Endpoints whose Services have no slices.
+    pub mirrored: Vec<RawEndpointSlice>,
+    /// Kinds of which objects may be missing here, and why.
+    pub incomplete: Vec<(Kind, String)>,
 }
 
 /// A name that was asked for.
@@ -34,6 +38,8 @@ pub struct AskedName<'q> {
     pub zone: &'q str,
     pub qtype: u16,
     pub pods: PodMode,
+    /// Endpoints are named after their pods.
+    pub endpoint_pod_names: bool,
 }
 
 /// Where the answer to a question comes from.
@@ -56,6 +62,12 @@ pub struct ObjectFacts {
 }
 
 impl ObjectFacts {
+    /// Of an object that slices come from.
+    fn of_slice(slice: &RawEndpointSlice, is_mirrored: bool) -> Self {
+        let facts = Self::new(Kind::EndpointSlice, &slice.metadata);
+        if is_mirrored { Self { kind: "Endpoints", ..facts } } else { facts }
+    }
+
     fn new(kind: Kind, metadata: &RawMetadata) -> Self {
         let key = metadata.key();
         Self {
@@ -154,10 +166,13 @@ impl ClusterObjects {
             return Origin::because("the names of Services are SERVICE.NAMESPACE.svc");
         };
         if !self.has_namespace(namespace) {
-            return Origin::because(format!("Namespace {namespace} does not exist"));
+            return self.without_namespace(namespace);
         }
         let [below @ .., service] = below else { return self.of_namespace(namespace) };
         let Some(found) = self.service(namespace, service) else {
+            if let Some(reason) = self.unknown(&[Kind::Service]) {
+                return Origin::because(reason);
+            }
             let known = self.services.iter().map(|one| one.metadata.key());
             let known = known.filter(|key| *key.namespace == **namespace);
             let known: Vec<String> = known.map(|key| key.name.into()).collect();
@@ -166,6 +181,13 @@ impl ClusterObjects {
                 listed(&format!("the Services of {namespace}"), known)
             ));
         };
+        self.of_service(found, below, asked)
+    }
+
+    /// `below`: the labels before the Service's.
+    fn of_service(&self, found: &RawService, below: &[&str], asked: AskedName<'_>) -> Origin {
+        let key = found.metadata.key();
+        let (namespace, service) = (&*key.namespace, &*key.name);
         let shown = format!("{namespace}/{service}");
         let objects = vec![ObjectFacts::new(Kind::Service, &found.metadata)];
         let spec = found.spec.as_ref();
@@ -179,29 +201,37 @@ impl ClusterObjects {
             return Origin { objects, reason: Some(reason) };
         }
         let addresses = cluster_addresses(found);
-        let slices = self.slices_of(namespace, service);
+        let found_slices = self.slices_of(namespace, service);
         let with_slices = |mut objects: Vec<ObjectFacts>| {
-            let facts =
-                |slice: &&RawEndpointSlice| ObjectFacts::new(Kind::EndpointSlice, &slice.metadata);
-            objects.extend(slices.iter().map(facts));
+            let facts = found_slices.iter().map(|(slice, of)| ObjectFacts::of_slice(slice, *of));
+            objects.extend(facts);
+            // The subsets of one object are several slices.
+            objects.dedup();
             objects
         };
+        let slices: Vec<&RawEndpointSlice> = found_slices.iter().map(|(slice, _)| *slice).collect();
+        let unknown = || self.unknown(&[Kind::EndpointSlice]);
         let is_headless = addresses.is_empty();
         let ports = ports_of(found, &slices, is_headless);
         match below {
             [] if is_headless => {
                 let reason = no_address_of_headless(&shown, &slices, asked.qtype);
+                let reason = unknown().or(reason);
                 Origin { objects: with_slices(objects), reason }
             }
             [] => Origin { objects, reason: no_address(&shown, &addresses, asked.qtype) },
             [host] if !host.starts_with('_') => {
-                let reason = why_no_endpoint(&shown, &slices, host);
+                let reason = why_no_endpoint(&shown, &slices, host, asked.endpoint_pod_names);
+                let reason = unknown().or(reason);
                 Origin { objects: with_slices(objects), reason }
             }
             [port, protocol] if protocol.starts_with('_') => {
                 let reason = why_no_port(&shown, &ports, port, protocol);
-                let objects = if is_headless { with_slices(objects) } else { objects };
-                Origin { objects, reason }
+                if is_headless {
+                    Origin { objects: with_slices(objects), reason: unknown().or(reason) }
+                } else {
+                    Origin { objects, reason }
+                }
             }
             _ => Origin {
                 objects,
@@ -228,7 +258,7 @@ impl ClusterObjects {
             return Origin::because("the names of pods are ADDRESS-WITH-DASHES.NAMESPACE.pod");
         };
         if !self.has_namespace(namespace) {
-            return Origin::because(format!("Namespace {namespace} does not exist"));
+            return self.without_namespace(namespace);
         }
         let [host] = host else { return self.of_namespace(namespace) };
         let Some(address) = dashed_address(host) else {
@@ -245,9 +275,9 @@ impl ClusterObjects {
             (PodMode::Insecure, None) => Some(format!(
                 "`pods insecure` answers for every address, whether or not a pod has {address}"
             )),
-            (PodMode::Verified, None) => {
+            (PodMode::Verified, None) => self.unknown(&[Kind::Pod]).or_else(|| {
                 Some(format!("no pod of Namespace {namespace} has the address {address}"))
-            }
+            }),
             (PodMode::Disabled | PodMode::Insecure | PodMode::Verified, _) => None,
         };
         Origin { objects, reason }
@@ -261,12 +291,15 @@ impl ClusterObjects {
         let has = |slice: &&RawEndpointSlice| {
             endpoints(slice).any(|endpoint| endpoint_has(endpoint, address))
         };
-        let slices = self.slices.iter().filter(has);
-        let slices = slices.map(|one| ObjectFacts::new(Kind::EndpointSlice, &one.metadata));
-        let objects: Vec<_> = services.chain(slices).collect();
-        let reason = objects
-            .is_empty()
-            .then(|| format!("no Service and no endpoint of the cluster has {address}"));
+        let slices = self.all_slices().filter(|(slice, _)| has(slice));
+        let slices = slices.map(|(slice, of)| ObjectFacts::of_slice(slice, of));
+        let mut objects: Vec<_> = services.chain(slices).collect();
+        objects.dedup();
+        let reason = objects.is_empty().then(|| {
+            self.unknown(&[Kind::Service, Kind::EndpointSlice]).unwrap_or_else(|| {
+                format!("no Service and no endpoint of the cluster has {address}")
+            })
+        });
         Origin { objects, reason }
     }
 
@@ -277,12 +310,30 @@ impl ClusterObjects {
         })
     }
 
-    fn slices_of(&self, namespace: &str, service: &str) -> Vec<&RawEndpointSlice> {
-        let belongs = |slice: &&RawEndpointSlice| {
+    /// All slices, and whether each is made of Endpoints.
+    fn all_slices(&self) -> impl Iterator<Item = (&RawEndpointSlice, bool)> {
+        let mirrored = self.mirrored.iter().map(|slice| (slice, true));
+        self.slices.iter().map(|slice| (slice, false)).chain(mirrored)
+    }
+
+    fn slices_of(&self, namespace: &str, service: &str) -> Vec<(&RawEndpointSlice, bool)> {
+        let belongs = |(slice, _): &(&RawEndpointSlice, bool)| {
             *slice.metadata.key().namespace == *namespace
                 && slice.metadata.label(SERVICE_NAME_LABEL) == Some(service)
         };
-        self.slices.iter().filter(belongs).collect()
+        self.all_slices().filter(belongs).collect()
+    }
+
+    /// Why objects of these kinds may be missing here. What is missing then proves nothing.
+    fn unknown(&self, kinds: &[Kind]) -> Option<String> {
+        let reasons = self.incomplete.iter().filter(|(kind, _)| kinds.contains(kind));
+        let reasons: Vec<&str> = reasons.map(|(_, reason)| reason.as_str()).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    fn without_namespace(&self, name: &str) -> Origin {
+        let unknown = self.unknown(&[Kind::Namespace]);
+        Origin::because(unknown.unwrap_or_else(|| format!("Namespace {name} does not exist")))
     }
 }
 
@@ -311,6 +362,8 @@ mod tests {
                     "clusterIP": "fd00::7"}})),
                 read(serde_json::json!({"metadata": metadata("none"), "spec": {
                     "clusterIP": "None"}})),
+                read(serde_json::json!({"metadata": metadata("sloppy"), "spec": {
+                    "clusterIP": "010.00.0.9"}})),
             ],
             slices: vec![read(serde_json::json!({"metadata": {"name": "web-1",
                 "namespace": "shop", "labels": {SERVICE_NAME_LABEL: "web"}},
@@ -318,7 +371,73 @@ mod tests {
                 "endpoints": [endpoint("10.1.0.1", "web-0", false)]}))],
             pods: vec![read(serde_json::json!({"metadata": metadata("web-0"),
                 "status": {"podIP": "10.1.0.1"}}))],
+            ..ClusterObjects::default()
         }
+    }
+
+    fn asked<'q>(name: &'q str, zone: &'q str, qtype: u16) -> AskedName<'q> {
+        let (pods, endpoint_pod_names) = (PodMode::Verified, false);
+        AskedName { name, zone, qtype, pods, endpoint_pod_names }
+    }
+
+    #[test]
+    fn endpoints_have_one_kind_of_name() {
+        let endpoints = serde_json::json!([
+            {"addresses": ["10.1.0.1"], "hostname": "web-0", "targetRef": {"name": "pod-a"}},
+            {"addresses": ["10.1.0.2"], "targetRef": {"name": "pod-b"}},
+            {"addresses": ["10.1.0.3"]},
+        ]);
+        for (host, endpoint_pod_names, expected) in [
+            ("web-0", false, ""),
+            (
+                "10-1-0-1",
+                false,
+                "no endpoint 10-1-0-1; the endpoint with this address is named web-0",
+            ),
+            ("pod-a", true, "the endpoint of this pod is named web-0"),
+            ("10-1-0-2", false, ""),
+            ("pod-b", false, "of this pod is named 10-1-0-2; `endpoint_pod_names` is off"),
+            ("pod-b", true, ""),
+            ("10-1-0-2", true, "the endpoint with this address is named pod-b"),
+            ("10-1-0-3", true, ""),
+            ("x", true, "has no endpoint x; those that are ready: 10-1-0-3, pod-b, web-0"),
+        ] {
+            let mut cluster = cluster();
+            cluster.slices[0].endpoints =
+                serde_json::from_value(endpoints.clone()).expect("endpoints");
+            let name = format!("{host}.web.shop.svc.cluster.local.");
+            let asked = AskedName { endpoint_pod_names, ..asked(&name, "cluster.local.", 1) };
+            let reason = cluster.origin(asked).reason.unwrap_or_default();
+            let is_expected = reason.is_empty() == expected.is_empty();
+            assert!(is_expected && reason.ends_with(expected), "{host}: {reason}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_listed_proves_nothing() {
+        for (kind, name, is_affected) in [
+            (Kind::EndpointSlice, "none.shop.svc", true),
+            (Kind::EndpointSlice, "web-9.web.shop.svc", true),
+            (Kind::EndpointSlice, "_http._udp.web.shop.svc", true),
+            (Kind::EndpointSlice, "_http._udp.api.shop.svc", false),
+            (Kind::EndpointSlice, "x.shop.svc", false),
+            (Kind::EndpointSlice, "api.shop.svc", false),
+            (Kind::Service, "x.shop.svc", true),
+            (Kind::Service, "x.other.svc", false),
+            (Kind::Namespace, "x.other.svc", true),
+            (Kind::Namespace, "x.shop.svc", false),
+            (Kind::Pod, "10-1-0-9.shop.pod", true),
+        ] {
+            let incomplete = vec![(kind, "forbidden".to_owned())];
+            let cluster = ClusterObjects { incomplete, ..cluster() };
+            let name = format!("{name}.cluster.local.");
+            let reason = cluster.origin(asked(&name, "cluster.local.", 1)).reason;
+            assert_eq!(reason.as_deref() == Some("forbidden"), is_affected, "{name}: {reason:?}");
+        }
+        let incomplete = vec![(Kind::EndpointSlice, "forbidden".to_owned())];
+        let cluster = ClusterObjects { incomplete, ..cluster() };
+        let origin = cluster.origin(asked("9.9.9.9.in-addr.arpa.", "in-addr.arpa.", 12));
+        assert_eq!(origin.reason.as_deref(), Some("forbidden"));
     }
 
     #[test]
@@ -351,7 +470,8 @@ mod tests {
             ),
             ("web-9.web.shop.svc", 1, PodMode::Disabled, "has no endpoint web-9; those that"),
             ("a.b.web.shop.svc", 1, PodMode::Disabled, "nothing is named so below it"),
-            ("x.shop.svc", 1, PodMode::Disabled, "the Services of shop: api, none, six, web"),
+            ("x.shop.svc", 1, PodMode::Disabled, "of shop: api, none, six, sloppy, web"),
+            ("sloppy.shop.svc", 1, PodMode::Disabled, ""),
             ("x.other.svc", 1, PodMode::Disabled, "Namespace other does not exist"),
             ("shop.svc", 1, PodMode::Disabled, "shop is a Namespace"),
             ("10-1-0-1.shop.pod", 1, PodMode::Disabled, "names of pods are disabled"),
@@ -362,19 +482,21 @@ mod tests {
             ("web.shop", 1, PodMode::Insecure, "'shop' is neither"),
         ] {
             let (name, zone) = (format!("{name}.cluster.local."), "cluster.local.");
-            let origin = cluster().origin(AskedName { name: &name, zone, qtype, pods });
+            let endpoint_pod_names = false;
+            let asked = AskedName { name: &name, zone, qtype, pods, endpoint_pod_names };
+            let origin = cluster().origin(asked);
             let reason = origin.reason.unwrap_or_default();
             let is_expected = reason.is_empty() == expected.is_empty();
             assert!(is_expected && reason.contains(expected), "{name}: {reason}");
         }
         for (name, zone, expected) in [
             ("7.0.0.10.in-addr.arpa.", "in-addr.arpa.", Some("shop/api")),
+            ("9.0.0.10.in-addr.arpa.", "in-addr.arpa.", Some("shop/sloppy")),
             ("1.0.1.10.in-addr.arpa.", "in-addr.arpa.", Some("shop/web-1")),
             ("9.9.9.9.in-addr.arpa.", "in-addr.arpa.", None),
             (six, "ip6.arpa.", Some("shop/six")),
         ] {
-            let asked = AskedName { name, zone, qtype: 12, pods: PodMode::Disabled };
-            let origin = cluster().origin(asked);
+            let origin = cluster().origin(asked(name, zone, 12));
             assert_eq!(origin.objects.first().map(|one| one.key.as_str()), expected, "{name}");
             assert_eq!(origin.reason.is_none(), expected.is_some(), "{name}");
         }

@@ -221,11 +221,12 @@ pub struct RawEndpoints {
     pub subsets: Field<Vec<Field<RawSubset>>>,
 }
 
-/// Ready addresses and their ports. Unready addresses are in another list, which is not read.
+/// Addresses and their ports. No answer is made of those that are not ready.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct RawSubset {
     pub addresses: Field<Vec<Field<RawEndpointAddress>>>,
+    pub not_ready_addresses: Field<Vec<Field<RawEndpointAddress>>>,
     pub ports: Field<Vec<Field<RawPort>>>,
 }
 

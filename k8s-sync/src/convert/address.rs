@@ -55,7 +55,7 @@ impl Addresses {
 
 /// Parses like Kubernetes (netutils.ParseIPSloppy): leading zeros are ignored, so `010` is ten, and
 /// `::ffff:10.0.0.1` is an IPv4 address.
-pub(super) fn address(text: &str) -> Option<IpAddr> {
+pub(crate) fn address(text: &str) -> Option<IpAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical());
     }

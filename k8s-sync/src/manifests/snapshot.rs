@@ -4,6 +4,7 @@
 //! Objects that a cluster would have and the files lack are added where possible (Namespaces,
 //! slices of Endpoints), and reported.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,10 @@ use crate::object::{Change, EndpointSlice, Event, Namespace, ObjectKey, Pod, Ser
 use crate::options::Options;
 use crate::origin::ClusterObjects;
 use crate::raw::field::Field;
-use crate::raw::{Kind, RawEndpoints, RawMetadata};
+use crate::raw::{
+    Kind, RawConditions, RawEndpoint, RawEndpointAddress, RawEndpointSlice, RawEndpoints,
+    RawMetadata,
+};
 use crate::selector::Selector;
 use crate::status::is_wanted;
 
@@ -98,17 +102,27 @@ impl Reader {
     /// The objects themselves, for `explain`.
     pub(super) fn objects(fingerprint: &Fingerprint) -> Result<ClusterObjects, ManifestError> {
         let mut objects = ClusterObjects::default();
+        // As in `read`: the last definition of each name, unless the Service has a slice.
+        let (mut sliced, mut endpoints) = (HashSet::new(), BTreeMap::new());
         for file in fingerprint.files() {
             for document in contents(file)?.documents {
                 match document.object {
                     ManifestObject::Namespace(raw) => objects.namespaces.push(raw),
                     ManifestObject::Service(raw) => objects.services.push(raw),
-                    ManifestObject::EndpointSlice(raw) => objects.slices.push(raw),
+                    ManifestObject::EndpointSlice(raw) => {
+                        let namespace = document.key.namespace;
+                        let service = raw.metadata.label(convert::SERVICE_NAME_LABEL);
+                        sliced
+                            .extend(service.map(|name| ObjectKey { namespace, name: name.into() }));
+                        objects.slices.push(raw);
+                    }
                     ManifestObject::Pod(raw) => objects.pods.push(raw),
-                    ManifestObject::Endpoints(_) => {}
+                    ManifestObject::Endpoints(raw) => drop(endpoints.insert(document.key, raw)),
                 }
             }
         }
+        endpoints.retain(|key, _| !sliced.contains(key));
+        objects.mirrored = endpoints.into_values().flat_map(mirrored).collect();
         Ok(objects)
     }
 
@@ -202,6 +216,37 @@ impl Reader {
             snapshot.objects.push(ObjectFaults { counted_as, kind, key, refusal, faults, from });
         }
     }
+}
+
+/// Slices as a cluster would have made them, but with the metadata of the Endpoints.
+fn mirrored(raw: RawEndpoints) -> impl Iterator<Item = RawEndpointSlice> {
+    let RawEndpoints { mut metadata, subsets } = raw;
+    let name = metadata.name.clone();
+    let label = (Cow::Borrowed(convert::SERVICE_NAME_LABEL), name);
+    metadata.labels = Field::Is(vec![label]);
+    let endpoint = |address: RawEndpointAddress, is_ready| {
+        let ready = RawConditions { ready: Field::Is(is_ready) };
+        Field::Is(RawEndpoint {
+            addresses: Field::Is(vec![address.ip]),
+            conditions: Field::Is(ready),
+            hostname: address.hostname,
+            target_ref: address.target_ref,
+        })
+    };
+    let good = |list: Field<Vec<Field<RawEndpointAddress>>>| {
+        list.good().into_iter().flatten().filter_map(Field::good)
+    };
+    let subsets = subsets.good().into_iter().flatten().filter_map(Field::good);
+    subsets.map(move |subset| {
+        let ready = good(subset.addresses).map(|address| endpoint(address, true));
+        let unready = good(subset.not_ready_addresses).map(|address| endpoint(address, false));
+        RawEndpointSlice {
+            metadata: metadata.clone(),
+            address_type: Field::Absent,
+            endpoints: Field::Is(ready.chain(unready).collect()),
+            ports: subset.ports,
+        }
+    })
 }
 
 fn contents(file: &Path) -> Result<Contents, ManifestError> {

@@ -4,16 +4,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::convert::address::address;
+use crate::convert::is_label;
 use crate::raw::field::Field;
 use crate::raw::{RawEndpoint, RawEndpointSlice, RawPod, RawPort, RawService};
+use wire::endpoint::AddressLabel;
 
 /// Addresses of the cluster; none if it is headless.
 pub(super) fn cluster_addresses(service: &RawService) -> Vec<IpAddr> {
     let Some(spec) = service.spec.as_ref() else { return Vec::new() };
     let first = spec.cluster_ip.as_ref().into_iter();
     let others = spec.cluster_ips.as_ref().into_iter().flatten().filter_map(Field::as_ref);
-    let mut addresses: Vec<IpAddr> =
-        first.chain(others).filter_map(|text| text.parse().ok()).collect();
+    let mut addresses: Vec<IpAddr> = first.chain(others).filter_map(|text| address(text)).collect();
     addresses.dedup();
     addresses
 }
@@ -24,11 +26,23 @@ pub(super) fn endpoints(slice: &RawEndpointSlice) -> impl Iterator<Item = &RawEn
 
 pub(super) fn addresses_of(endpoint: &RawEndpoint) -> impl Iterator<Item = IpAddr> {
     let texts = endpoint.addresses.as_ref().into_iter().flatten().filter_map(Field::as_ref);
-    texts.filter_map(|text| text.parse().ok())
+    texts.filter_map(|text| address(text))
 }
 
 pub(super) fn endpoint_has(endpoint: &RawEndpoint, address: IpAddr) -> bool {
     addresses_of(endpoint).any(|one| one == address)
+}
+
+/// The pod behind an endpoint.
+pub(super) fn pod_name(endpoint: &RawEndpoint) -> Option<&str> {
+    let name = endpoint.target_ref.as_ref()?.name.as_ref()?;
+    is_label(name).then_some(name.as_str())
+}
+
+/// The label that an endpoint has instead of its addresses, by the same rules as in answers.
+pub(super) fn own_label(endpoint: &RawEndpoint, endpoint_pod_names: bool) -> Option<&str> {
+    let hostname = endpoint.hostname.as_ref().map(String::as_str).filter(|name| is_label(name));
+    hostname.or_else(|| pod_name(endpoint).filter(|_| endpoint_pod_names))
 }
 
 /// As Kubernetes defines it: an endpoint that does not say is ready.
@@ -36,12 +50,12 @@ pub(super) fn is_ready(endpoint: &RawEndpoint) -> bool {
     endpoint.conditions.as_ref().and_then(|one| one.ready.as_ref()).is_none_or(|ready| *ready)
 }
 
-pub(super) fn has_address(pod: &RawPod, address: IpAddr) -> bool {
+pub(super) fn has_address(pod: &RawPod, wanted: IpAddr) -> bool {
     let Some(status) = pod.status.as_ref() else { return false };
     let others = status.pod_ips.as_ref().into_iter().flatten().filter_map(Field::as_ref);
     let others = others.filter_map(|one| one.ip.as_ref());
     let mut texts = status.pod_ip.as_ref().into_iter().chain(others);
-    texts.any(|text| text.parse() == Ok(address))
+    texts.any(|text| address(text) == Some(wanted))
 }
 
 /// Names and protocols.
@@ -68,8 +82,9 @@ pub(super) fn ports_of(
     ports
 }
 
+/// The label of an endpoint that has no other.
 pub(super) fn dashed(address: IpAddr) -> String {
-    address.to_string().replace(['.', ':'], "-")
+    String::from_utf8_lossy(AddressLabel::of_endpoint(address).as_slice()).into_owned()
 }
 
 /// The address of `10-0-0-1` or `fd00--1`.

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::reading::{addresses_of, dashed, dashed_address, endpoint_has, endpoints, is_ready};
+use super::reading::{
+    addresses_of, dashed, dashed_address, endpoint_has, endpoints, is_ready, own_label, pod_name,
+};
 use crate::raw::{RawEndpoint, RawEndpointSlice};
 
 /// Names listed in a reason.
@@ -65,21 +67,18 @@ pub(super) fn no_address_of_headless(
     }
 }
 
+/// `host`: the label of an endpoint.
 pub(super) fn why_no_endpoint(
     shown: &str,
     slices: &[&RawEndpointSlice],
     host: &str,
+    endpoint_pod_names: bool,
 ) -> Option<String> {
-    let address = dashed_address(host);
+    let asked = dashed_address(host);
     let all = slices.iter().flat_map(|slice| endpoints(slice));
-    let is_named = |endpoint: &&RawEndpoint| {
-        endpoint.hostname.as_ref().is_some_and(|name| name == host)
-            || address.is_some_and(|address| endpoint_has(endpoint, address))
-            || endpoint
-                .target_ref
-                .as_ref()
-                .and_then(|target| target.name.as_ref())
-                .is_some_and(|name| name == host)
+    let is_named = |endpoint: &&RawEndpoint| match own_label(endpoint, endpoint_pod_names) {
+        Some(label) => label == host,
+        None => asked.is_some_and(|address| endpoint_has(endpoint, address)),
     };
     let named: Vec<_> = all.clone().filter(is_named).collect();
     if named.iter().any(|endpoint| is_ready(endpoint)) {
@@ -88,11 +87,29 @@ pub(super) fn why_no_endpoint(
     if !named.is_empty() {
         return Some(format!("the endpoint {host} of Service {shown} is not ready"));
     }
-    let label = |endpoint: &RawEndpoint| match endpoint.hostname.as_ref() {
-        Some(name) => Some(name.clone()),
-        None => addresses_of(endpoint).next().map(dashed),
+    let labels = |endpoint: &RawEndpoint| match own_label(endpoint, endpoint_pod_names) {
+        Some(label) => vec![label.to_owned()],
+        None => addresses_of(endpoint).map(dashed).collect(),
     };
-    let known = all.filter(|endpoint| is_ready(endpoint)).filter_map(label).collect();
+    let mut others = all.clone().filter(|endpoint| addresses_of(endpoint).next().is_some());
+    let has_address =
+        |endpoint: &&RawEndpoint| asked.is_some_and(|address| endpoint_has(endpoint, address));
+    if let Some(endpoint) = others.clone().find(has_address) {
+        return Some(format!(
+            "Service {shown} has no endpoint {host}; the endpoint with this address is named {}",
+            labels(endpoint).join(", ")
+        ));
+    }
+    if let Some(endpoint) = others.find(|endpoint| pod_name(endpoint) == Some(host)) {
+        let names = labels(endpoint).join(", ");
+        let is_by_address = own_label(endpoint, true) == Some(host);
+        let option = if is_by_address { "; `endpoint_pod_names` is off" } else { "" };
+        return Some(format!(
+            "Service {shown} has no endpoint {host}; the endpoint of this pod is named {names}\
+             {option}"
+        ));
+    }
+    let known = all.filter(|endpoint| is_ready(endpoint)).flat_map(labels).collect();
     Some(format!(
         "Service {shown} has no endpoint {host}; {}",
         listed("those that are ready", known)

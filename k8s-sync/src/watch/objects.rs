@@ -1,7 +1,7 @@
 //! Objects of an API server as they are now, for `ringdns explain`: a few small lists.
 //!
 //! They need no more rights than the watches do. Invariant: a kind that cannot be listed costs only
-//! itself, because the others may explain an answer without it.
+//! itself, because the others may explain an answer without it. It does not count as empty.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use super::request::{Exchange, send};
 use crate::convert::raw_object::RawObject;
 use crate::options::{ApiServer, Options};
 use crate::origin::{ClusterObjects, Needs};
+use crate::raw::Kind;
 use crate::status::SourceStatus;
 
 /// Objects of each kind at most: an API server may have a million.
@@ -24,7 +25,15 @@ const OBJECTS_MAX: usize = 10_000;
 #[derive(Deserialize)]
 #[serde(bound = "T: DeserializeOwned")]
 struct Listed<T> {
+    #[serde(default)]
+    metadata: ListedMetadata,
     items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+struct ListedMetadata {
+    /// There are more objects.
+    r#continue: Option<String>,
 }
 
 /// The objects that are needed, as far as they may be listed.
@@ -52,7 +61,7 @@ async fn listed(
         Needs::Namespace(name, address) => (Some(name.as_str()), *address),
         Needs::Pod(address) => {
             let field = format!("status.podIP={address}");
-            let pods = list(client, status, None, Some(&field)).await?;
+            let pods = list(client, status, None, Some(&field)).await?.items;
             return Ok(ClusterObjects { pods, ..ClusterObjects::default() });
         }
         Needs::Cluster => (None, None),
@@ -64,21 +73,44 @@ async fn listed(
         list(client, status, namespace, None),
         list(client, status, namespace, None),
         async {
-            match by_address.as_deref() {
-                Some(field) => list(client, status, namespace, Some(field)).await,
-                None => Ok(Vec::new()),
-            }
+            let field = by_address.as_deref()?;
+            Some(list(client, status, namespace, Some(field)).await)
         },
     );
     if let (Err(error), Err(_), Err(_)) = (&namespaces, &services, &slices) {
         return Err(error.clone());
     }
+    let mut incomplete = Vec::new();
     Ok(ClusterObjects {
-        namespaces: namespaces.unwrap_or_default(),
-        services: services.unwrap_or_default(),
-        slices: slices.unwrap_or_default(),
-        pods: pods.unwrap_or_default(),
+        namespaces: take(namespaces, &mut incomplete),
+        services: take(services, &mut incomplete),
+        slices: take(slices, &mut incomplete),
+        pods: pods.map(|pods| take(pods, &mut incomplete)).unwrap_or_default(),
+        mirrored: Vec::new(),
+        incomplete,
     })
+}
+
+/// The objects of one kind, as far as they are known. Notes why others may be missing.
+fn take<T: RawObject>(
+    listed: Result<Listed<T>, String>,
+    incomplete: &mut Vec<(Kind, String)>,
+) -> Vec<T> {
+    let name = T::KIND.name();
+    match listed {
+        Ok(listed) => {
+            if listed.metadata.r#continue.is_some_and(|token| !token.is_empty()) {
+                let count = listed.items.len();
+                let reason = format!("there are more {name}s than the {count} that were read");
+                incomplete.push((T::KIND, reason));
+            }
+            listed.items
+        }
+        Err(error) => {
+            incomplete.push((T::KIND, format!("{name}s cannot be listed: {error}")));
+            Vec::new()
+        }
+    }
 }
 
 /// The objects of one kind. `field`: a field selector, of names that need no escapes.
@@ -87,7 +119,7 @@ async fn list<T: RawObject>(
     status: &SourceStatus,
     namespace: Option<&str>,
     field: Option<&str>,
-) -> Result<Vec<T>, String> {
+) -> Result<Listed<T>, String> {
     let field = field.map_or_else(String::new, |field| format!("&fieldSelector={field}"));
     let uri = format!("{}?limit={OBJECTS_MAX}{field}", path(T::KIND, namespace));
     let mut request = http::Request::get(uri).body(Vec::new()).map_err(|error| chain(&error))?;
@@ -96,7 +128,7 @@ async fn list<T: RawObject>(
     let body = send(client, request, Exchange::List, status.kind(T::KIND)).await;
     let body = async { body?.whole().await }.await.map_err(|error| chain(&error))?;
     let listed = serde_json::from_slice::<Listed<T>>(&body);
-    listed.map(|listed| listed.items).map_err(|error| chain(&error))
+    listed.map_err(|error| chain(&error))
 }
 
 #[cfg(test)]
@@ -141,5 +173,33 @@ mod tests {
                 "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?limit=10000",
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn kinds_that_are_not_listed_completely() {
+        let service = tower::service_fn(|request: http::Request<Body>| {
+            let uri = request.uri().to_string();
+            let (code, body) = if uri.contains("/endpointslices?") {
+                (403, r#"{"code":403,"message":"no rule"}"#)
+            } else if uri.contains("/services?") {
+                (200, r#"{"metadata":{"continue":"t"},"items":[{}]}"#)
+            } else {
+                (200, r#"{"metadata":{"continue":""},"items":[]}"#)
+            };
+            let response =
+                Response::builder().status(code).body(Body::from(body.as_bytes().to_vec()));
+            async { Ok::<_, std::io::Error>(response.expect("a response")) }
+        });
+        let client = Client::new(service, "default");
+        let status = SourceStatus::new(&super::super::tests::options());
+        let objects = listed(&client, &status, &Needs::Cluster).await.expect("lists");
+        let [services, slices] = objects.incomplete.as_slice() else {
+            panic!("{:?}", objects.incomplete);
+        };
+        let expected = "there are more Services than the 1 that were read";
+        assert_eq!(*services, (Kind::Service, expected.to_owned()));
+        assert_eq!(slices.0, Kind::EndpointSlice);
+        assert!(slices.1.starts_with("EndpointSlices cannot be listed: "), "{}", slices.1);
+        assert!(slices.1.contains("no rule"), "{}", slices.1);
     }
 }

@@ -81,7 +81,8 @@ impl KnownObjects {
             Pods::Insecure => PodMode::Insecure,
             Pods::Verified => PodMode::Verified,
         };
-        let asked = AskedName { name: &name, zone, qtype, pods };
+        let endpoint_pod_names = kubernetes.endpoint_pod_names;
+        let asked = AskedName { name: &name, zone, qtype, pods, endpoint_pod_names };
         let objects = match self.read(slot, &kubernetes, asked.needs()).await {
             Ok(objects) => objects,
             Err(error) => {
