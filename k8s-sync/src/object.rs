@@ -100,7 +100,7 @@ pub struct Pod {
     pub is_on_host_network: bool,
 }
 
-/// A change to the objects of one kind, in the terms of kube's watcher.
+/// A change to the objects of one kind.
 ///
 /// `Init` begins a new list beside the state that is being served. `InitApply` adds to the list.
 /// `InitDone` puts it in place, which removes every object that it does not name. In between,

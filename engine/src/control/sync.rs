@@ -287,7 +287,7 @@ pub(super) fn table_facts(
         is_synced: status.is_synced,
         is_current,
         published_at: status.is_synced.then(|| SystemTime::UNIX_EPOCH + changed),
-        // The kind that has been silent longest: the table may be as old as that.
+        // The table may be as old as the kind that was confirmed longest ago.
         confirmed_at: source.age().and_then(|age| SystemTime::now().checked_sub(age)),
         is_connected: matches!(options.source, Source::ApiServer(_)).then(|| source.is_connected()),
         snapshot: snapshot_facts(options, source),

@@ -183,7 +183,8 @@ pub struct TableFacts {
     /// Every kind is synced and kept up to date.
     pub is_current: bool,
     pub published_at: Option<SystemTime>,
-    /// When the API server last sent an event, a bookmark or a list.
+    /// When the API server last sent an event, a bookmark or a list, for the kind that has been
+    /// silent longest.
     pub last_event_at: Option<SystemTime>,
     /// When the served state was last confirmed, for the kind that was confirmed longest ago.
     pub confirmed_at: Option<SystemTime>,

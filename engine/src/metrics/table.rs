@@ -51,7 +51,8 @@ impl Families<'_, '_> {
         });
         self.gauges(
             "ringdns_kubernetes_last_event_timestamp_seconds",
-            "When the API server last sent an event, in seconds since 1970",
+            "When the API server last sent anything for the kind that has been silent longest, \
+             in seconds since 1970",
             &events,
         )?;
         self.snapshots(&facts.tables)?;

@@ -108,7 +108,8 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         self.client = client;
     }
 
-    /// Drops everything; a list comes next.
+    /// Drops the list or watch that is being received; a list comes next. The version and the
+    /// inventory stay until it is complete.
     pub(super) fn list(&mut self, strategy: Strategy) {
         self.strategy = strategy;
         self.start_list();

@@ -79,7 +79,8 @@ pub(super) struct Recovery {
     phase: Phase,
     /// The list has a version to watch from.
     is_resumable: bool,
-    /// The watch before the current list worked and may be resumed if the list fails.
+    /// If the current list fails, a watch from the last version follows instead of another list.
+    /// Only for lists that the watch may not need.
     is_watch_kept: bool,
     /// Judged by the last failure and the last verification only.
     is_current: bool,
