@@ -162,6 +162,7 @@ impl Cluster {
                     Change::Init
                     | Change::InitApply(_)
                     | Change::InitDone
+                    | Change::InitDropped
                     | Change::Delete(_)
                     | Change::Remembered(_) => None,
                 };
@@ -221,7 +222,7 @@ impl Cluster {
     /// Frees the numbers of Services that neither exist nor are referred to. Until then, a Service
     /// that is made again has its number again.
     fn free_services(&mut self) {
-        // The slices of an incomplete list refer to Services too.
+        // The slices of a list that is being received refer to Services too.
         if self.slices.is_listing() {
             return;
         }
@@ -591,6 +592,7 @@ fn slim<T, D, K, V>(
         Change::Init => Change::Init,
         Change::InitApply(whole) => Change::InitApply(object(whole)),
         Change::InitDone => Change::InitDone,
+        Change::InitDropped => Change::InitDropped,
         Change::Apply(whole) => Change::Apply(object(whole)),
         Change::Delete(gone) => Change::Delete(key(gone)),
         Change::Remembered(all) => Change::Remembered(all.into_iter().map(object).collect()),
@@ -621,3 +623,6 @@ fn addresses_without(slice: Option<&ModelSlice>, other: Option<&ModelSlice>) -> 
     let only = endpoints.filter(|endpoint| !other.contains(endpoint));
     only.map(|endpoint| endpoint.address).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,14 +103,16 @@ pub struct Pod {
 /// A change to the objects of one kind.
 ///
 /// `Init` begins a new list beside the state that is being served. `InitApply` adds to the list.
-/// `InitDone` puts it in place, which removes every object that it does not name. In between,
-/// `Apply` and `Delete` change single objects. `Remembered` is a whole list from before the start:
+/// `InitDone` puts it in place, which removes every object that it does not name. `InitDropped`
+/// forgets it: it broke off, and single changes follow instead of another list. In between, `Apply`
+/// and `Delete` change single objects. `Remembered` is a whole list from before the start:
 /// it counts until a list is complete, and does not disturb one that is being received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change<T, K> {
     Init,
     InitApply(T),
     InitDone,
+    InitDropped,
     Apply(T),
     Delete(K),
     Remembered(Vec<T>),
@@ -130,7 +132,7 @@ impl Event {
     #[must_use]
     pub const fn is_of_list(&self) -> bool {
         const fn is_of_list<T, K>(change: &Change<T, K>) -> bool {
-            matches!(change, Change::Init | Change::InitApply(_))
+            matches!(change, Change::Init | Change::InitApply(_) | Change::InitDropped)
         }
         match self {
             Self::Namespace(change) => is_of_list(change),

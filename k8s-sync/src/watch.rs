@@ -5,9 +5,9 @@
 //! list_watch (queries) ── request ── kube's client (client) ── API server
 //!    └→ list, events (protobuf) ─→ convert ─→ Event     recovery: what to do about failures (pure)
 //! ```
-//! Invariant: a list that breaks off is never completed. The next one begins with `Init`, and the
-//! consumer keeps its state until `InitDone`. The kinds are independent: one that is forbidden does
-//! not hold up the others.
+//! Invariant: a list that breaks off is never completed. The next one begins with `Init`, or the
+//! watch goes on after `InitDropped`; the consumer keeps its state until `InitDone`. The kinds are
+//! independent: one that is forbidden does not hold up the others.
 
 mod client;
 mod comparison;
@@ -48,7 +48,7 @@ use client::{ConnectError, Connector, NumberedClient};
 use comparison::Comparison;
 use failure::Diagnosis;
 use finding::{compared, failed, not_compared, probed};
-use forward::{Closed, ListProgress, forward_ready};
+use forward::{Closed, ListProgress, forward_ready, resume};
 use list_watch::ListWatch;
 use protobuf::ProtoObject;
 use recovery::backoff::RENEWAL_WAIT_MAX;
@@ -210,7 +210,7 @@ impl Watch {
                 Next::Probe => probe.set(list_watch.probe().fuse()),
                 Next::Compare => *comparison = list_watch.compare(),
                 Next::Resume(retry) => {
-                    list_watch.resume();
+                    resume(list_watch, events).await?;
                     return Ok(retry);
                 }
                 Next::List(retry) => {

@@ -220,9 +220,10 @@ impl<V: PartialEq> Store<V> {
     pub(super) fn step(&mut self, change: Change<(ObjectKey, V), ObjectKey>) -> Vec<Difference<V>> {
         match change {
             Change::Init => {
+                let differences = self.drop_list();
                 self.round += 1;
-                let is_another = self.differing.replace(HashMap::default()).is_some();
-                if is_another { self.drop_early() } else { Vec::new() }
+                self.differing = Some(HashMap::default());
+                differences
             }
             Change::InitApply((key, value)) => {
                 let id = self.number((&key).into());
@@ -233,6 +234,7 @@ impl<V: PartialEq> Store<V> {
                 self.put(id, value).into_iter().collect()
             }
             Change::InitDone => self.end_list(),
+            Change::InitDropped => self.drop_list(),
             Change::Remembered(all) => self.remember(all),
             // The list is older than this change.
             Change::Apply((key, value)) => {
@@ -267,8 +269,11 @@ impl<V: PartialEq> Store<V> {
         early.or_else(|| self.differing.as_mut()?.remove(&id))
     }
 
-    /// Drops the new objects of a list that broke off.
-    fn drop_early(&mut self) -> Vec<Difference<V>> {
+    /// Forgets the list that is being received, if there is one: it broke off.
+    fn drop_list(&mut self) -> Vec<Difference<V>> {
+        if self.differing.take().is_none() {
+            return Vec::new();
+        }
         let slots = self.slots.iter_mut().zip(0..);
         let early = slots.filter_map(|(slot, id)| slot.as_mut()?.take_early().map(|_| id));
         early.map(|id| Difference { id: ObjectId(id), before: None }).collect()
@@ -344,7 +349,7 @@ impl<V: PartialEq> Store<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Change::{Apply, Delete, Init, InitApply, InitDone};
+    use Change::{Apply, Delete, Init, InitApply, InitDone, InitDropped};
 
     type TestChange = Change<(u8, &'static str), u8>;
 
@@ -364,6 +369,7 @@ mod tests {
                 Init => Init,
                 InitApply((number, value)) => InitApply((key(number), value)),
                 InitDone => InitDone,
+                InitDropped => InitDropped,
                 Apply((number, value)) => Apply((key(number), value)),
                 Delete(number) => Delete(key(number)),
                 Change::Remembered(all) => {
@@ -397,6 +403,17 @@ mod tests {
             &[&[], &[], &[1], &[], &[2]],
         );
         check(&[InitDone], &[], &[&[]]);
+        // A list that broke off, and changes after it.
+        check(
+            &[Apply((1, "a")), Init, InitApply((1, "b")), InitApply((2, "b")), InitDropped],
+            &[(1, "a")],
+            &[&[1], &[], &[], &[], &[2]],
+        );
+        check(
+            &[Init, InitApply((1, "a")), InitDropped, Apply((1, "a")), InitDone, InitDropped],
+            &[(1, "a")],
+            &[&[], &[], &[1], &[1], &[], &[]],
+        );
         // The last of duplicates counts.
         check(
             &[Apply((1, "a")), Init, InitApply((1, "b")), InitApply((1, "a")), InitDone],

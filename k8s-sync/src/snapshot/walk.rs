@@ -125,7 +125,7 @@ fn keys_of<T, K>(
     of_deleted: impl FnOnce(&K) -> ObjectKey,
 ) -> ChangedKeys {
     match change {
-        Change::Init | Change::InitApply(_) => ChangedKeys::None,
+        Change::Init | Change::InitApply(_) | Change::InitDropped => ChangedKeys::None,
         Change::Apply(object) => ChangedKeys::One(of_object(object)),
         Change::Delete(key) => ChangedKeys::One(of_deleted(key)),
         Change::InitDone | Change::Remembered(_) => ChangedKeys::All,

@@ -56,6 +56,17 @@ pub(super) async fn forward_ready<T: ProtoObject>(
     }
 }
 
+/// Goes back to the watch, and sends that a list was dropped for it.
+pub(super) async fn resume<T: ProtoObject>(
+    list_watch: &mut ListWatch<'_, T>,
+    events: &Sender<Event>,
+) -> Result<(), Closed> {
+    if list_watch.resume() {
+        events.send(T::event(Change::InitDropped)).await.map_err(|_| Closed)?;
+    }
+    Ok(())
+}
+
 /// Sends the event of this step. Returns what the recovery needs to know, if anything.
 async fn forward<T: ProtoObject>(
     step: Step<T>,

@@ -76,8 +76,10 @@ pub(super) struct ListWatch<'s, T> {
     wanted: Wanted,
     strategy: Strategy,
     state: State<'s, T>,
-    /// The list's beginning has been reported.
+    /// The beginning of the list or watch has been reported.
     has_begun: bool,
+    /// The beginning of a list has been reported, and neither its end nor that of a later one.
+    is_list_open: bool,
     /// The version to watch from. Empty if the server's lists have none.
     version: String,
     inventory: Inventory,
@@ -98,6 +100,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
             strategy,
             state: State::Start,
             has_begun: false,
+            is_list_open: false,
             version: String::new(),
             inventory: Inventory::default(),
         }
@@ -119,9 +122,11 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
         (self.state, self.has_begun) = (State::Start, false);
     }
 
-    /// Drops the watch; a watch from the same version comes next.
-    pub(super) fn resume(&mut self) {
+    /// Drops the list or watch that is being received; a watch from the same version comes next.
+    /// Returns whether a list has begun that is now dropped.
+    pub(super) fn resume(&mut self) -> bool {
         self.state = State::Listed;
+        std::mem::take(&mut self.is_list_open)
     }
 
     /// Asks the server for its current version. `None` if the version cannot be compared.
@@ -162,7 +167,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
             State::Start | State::NextPage(_) | State::Listed => None,
             State::Page { list, .. } if !self.has_begun => {
                 if list.has_begun()? {
-                    self.has_begun = true;
+                    (self.has_begun, self.is_list_open) = (true, true);
                     self.inventory.list_begins();
                     Some(Step::ListBegins)
                 } else {
@@ -269,6 +274,7 @@ impl<'s, T: ProtoObject> ListWatch<'s, T> {
             return None;
         }
         self.version = metadata.resource_version;
+        self.is_list_open = false;
         self.inventory.list_complete();
         Some(Step::ListComplete { is_resumable: !self.version.is_empty() })
     }

@@ -201,7 +201,8 @@ pub(super) fn options() -> Options {
 /// Consecutive resumed watches and consecutive comparisons count as one, and probes do not count.
 /// Lists are of any age, no older than what was received (`-since`), or as of now (pages, whole).
 ///
-/// Events in short form: `(` Init, `)` InitDone, `+a` InitApply, `a` Apply, `-a` Delete.
+/// Events in short form: `(` Init, `)` InitDone, `/` InitDropped, `+a` InitApply, `a` Apply, `-a`
+/// Delete.
 async fn check(
     answers: Vec<Answer>,
     expected: &str,
@@ -274,6 +275,7 @@ fn short(change: Change<Namespace, Box<str>>) -> String {
         Change::Init => "(".to_owned(),
         Change::InitApply(namespace) => format!("+{}", namespace.name),
         Change::InitDone => ")".to_owned(),
+        Change::InitDropped => "/".to_owned(),
         Change::Apply(namespace) => namespace.name.into(),
         Change::Delete(name) => format!("-{name}"),
         Change::Remembered(_) => unreachable!("only a snapshot is remembered"),
@@ -298,6 +300,17 @@ async fn after_a_refused_list_another_one_follows_at_once() {
     let (status, took) = check(answers, "( +a +b ) -a", &["list", "page", "resume"]).await;
     assert_eq!(took, Duration::ZERO);
     assert_eq!(status.reports()[0].error, None);
+}
+
+/// After its first page nothing comes, and the watch that did not need it goes on.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_breaks_off_is_dropped_if_the_watch_goes_on() {
+    const PAGE: &str = r#"{"metadata":{"resourceVersion":"2","continue":"x"},
+        "items":[{"metadata":{"name":"a"}}]}"#;
+    let refused = || Status(400, "no");
+    let answers = vec![LIST_A, Open(&[]), Listed(PAGE), refused(), refused(), Open(&[NS_B])];
+    let requests = ["list", "resume", "compare", "list-since", "page", "page", "resume"];
+    check(answers, "( +a ) ( +a / b", &requests).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,6 +32,7 @@ pub(crate) enum Step {
     Init,
     List(String),
     InitDone,
+    InitDropped,
     Apply(String),
     Delete(String),
     Remembered(Vec<String>),
@@ -54,6 +55,7 @@ impl Known {
                 self.objects = self.listed.take().expect("Init comes before InitDone");
                 self.synced = true;
             }
+            Step::InitDropped => self.listed = None,
             Step::Apply(line) => {
                 self.objects.insert(identity(line), line.clone());
             }
@@ -73,19 +75,25 @@ impl Known {
 
 /// The step as an event of its kind.
 pub(crate) fn event(kind: usize, step: &Step) -> Event {
-    let mark = |done: bool| match (kind, done) {
-        (0, false) => Event::Namespace(Change::Init),
-        (0, true) => Event::Namespace(Change::InitDone),
-        (1, false) => Event::Service(Change::Init),
-        (1, true) => Event::Service(Change::InitDone),
-        (2, false) => Event::EndpointSlice(Change::Init),
-        (2, true) => Event::EndpointSlice(Change::InitDone),
-        (_, false) => Event::Pod(Change::Init),
-        (_, true) => Event::Pod(Change::InitDone),
-    };
     match step {
-        Step::Init => mark(false),
-        Step::InitDone => mark(true),
+        Step::Init => match kind {
+            0 => Event::Namespace(Change::Init),
+            1 => Event::Service(Change::Init),
+            2 => Event::EndpointSlice(Change::Init),
+            _ => Event::Pod(Change::Init),
+        },
+        Step::InitDone => match kind {
+            0 => Event::Namespace(Change::InitDone),
+            1 => Event::Service(Change::InitDone),
+            2 => Event::EndpointSlice(Change::InitDone),
+            _ => Event::Pod(Change::InitDone),
+        },
+        Step::InitDropped => match kind {
+            0 => Event::Namespace(Change::InitDropped),
+            1 => Event::Service(Change::InitDropped),
+            2 => Event::EndpointSlice(Change::InitDropped),
+            _ => Event::Pod(Change::InitDropped),
+        },
         Step::Apply(line) => apply(line),
         Step::Delete(line) => delete(line),
         Step::List(line) => match apply(line) {
@@ -248,6 +256,14 @@ impl Server<'_> {
             self.steps.push(Step::Init);
             let seen = self.random.below(3);
             self.steps.extend(self.truth.values().take(seen).cloned().map(Step::List));
+            // The watch goes on for a while.
+            if self.random.one_in(2) {
+                self.steps.push(Step::InitDropped);
+                for _ in 0..self.random.below(4) {
+                    let events = self.change();
+                    self.send(events);
+                }
+            }
         }
         self.steps.push(Step::Init);
         self.steps.extend(self.truth.values().cloned().map(Step::List));

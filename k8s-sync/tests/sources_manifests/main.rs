@@ -97,7 +97,9 @@ fn add<T, K>(
         Change::Init => assert!(objects.is_empty(), "a list within a list"),
         Change::InitApply(object) => objects.push(format!("{kind}:{}", name(object))),
         Change::InitDone => return true,
-        Change::Apply(_) | Change::Delete(_) | Change::Remembered(_) => panic!("files are lists"),
+        Change::InitDropped | Change::Apply(_) | Change::Delete(_) | Change::Remembered(_) => {
+            panic!("files are complete lists")
+        }
     }
     false
 }
