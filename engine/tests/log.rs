@@ -289,7 +289,11 @@ fn a_log_of_json() {
     for (level, plugin, words) in [
         ("INFO", None, "ringdns-"),
         ("INFO", Some("reload"), "Running configuration SHA512 = "),
-        ("ERROR", Some("errors"), "2 gone.default.svc.cluster.local. A: no next plugin found"),
+        (
+            "ERROR",
+            Some("errors"),
+            "2 gone.default.svc.cluster.local. A: plugin/kubernetes: no next plugin found",
+        ),
         ("WARN", Some("errors"), " more errors came too fast to be logged"),
         ("INFO", None, "SIGTERM: "),
     ] {

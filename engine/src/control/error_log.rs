@@ -12,6 +12,7 @@ use engine::config::Config;
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_LINES_WAITING_MAX};
 use engine::plugin::errors::consolidator::{Consolidator, LineAction};
 use engine::plugin::errors::{Errors, Level};
+use engine::plugin::{DIRECTIVES, ServerBlock};
 
 use super::TICK;
 use super::lost::Lost;
@@ -29,26 +30,33 @@ const LOG_LOST_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct ErrorLog {
     reports: Receiver<ErrorReport>,
     /// By index of the Corefile's blocks.
-    blocks: Vec<Consolidator>,
+    blocks: Vec<BlockErrors>,
     /// Failed responses that the shards could not report because the channel was full.
     lost: Lost,
 }
 
+/// The errors of one block.
+struct BlockErrors {
+    consolidator: Consolidator,
+    /// The error if its last plugin passes a query on.
+    end_of_chain: String,
+}
+
 impl ErrorLog {
     pub(crate) fn new(reports: Receiver<ErrorReport>, config: &Config) -> Self {
-        Self { reports, blocks: consolidators(config), lost: Lost::new(LOG_LOST_EVERY) }
+        Self { reports, blocks: of_blocks(config), lost: Lost::new(LOG_LOST_EVERY) }
     }
 
     /// Takes the next Corefile. Logs the counts of the last one first.
     pub(crate) fn reload(&mut self, config: &Config) {
         self.finish();
-        self.blocks = consolidators(config);
+        self.blocks = of_blocks(config);
     }
 
     /// Logs the reports since the last tick. `lost_count`: lost reports so far.
     pub(crate) fn tick(&mut self, now: Instant, lost_count: u64) {
         self.log_waiting(now);
-        for (level, text) in self.blocks.iter_mut().flat_map(|block| block.due(now)) {
+        for (level, text) in self.blocks.iter_mut().flat_map(|block| block.consolidator.due(now)) {
             write(level, &text);
         }
         if let Some(count) = self.lost.take(lost_count, now) {
@@ -65,11 +73,10 @@ impl ErrorLog {
     pub(crate) fn log_waiting(&mut self, now: Instant) {
         let mut line_count = 0;
         for report in self.reports.try_iter().take(ERROR_REPORTS_WAITING_MAX) {
-            let message = report.message.as_deref().unwrap_or("no next plugin found");
-            let block = self.blocks.get_mut(report.logged_as);
-            let action =
-                block.map_or(LineAction::Logged(Level::Error), |block| block.take(message, now));
-            let LineAction::Logged(level) = action else { continue };
+            // An index of the Corefile in force.
+            let Some(block) = self.blocks.get_mut(report.logged_as) else { continue };
+            let message = report.message.as_deref().unwrap_or(&block.end_of_chain);
+            let LineAction::Logged(level) = block.consolidator.take(message, now) else { continue };
             write(level, &line(&report, message));
             line_count += 1;
             if line_count == LINES_PER_TICK {
@@ -80,19 +87,30 @@ impl ErrorLog {
 
     /// Logs all counts.
     pub(crate) fn finish(&mut self) {
-        for (level, text) in self.blocks.iter_mut().flat_map(Consolidator::rest) {
+        for (level, text) in self.blocks.iter_mut().flat_map(|block| block.consolidator.rest()) {
             write(level, &text);
         }
     }
 }
 
-fn consolidators(config: &Config) -> Vec<Consolidator> {
-    let errors = config.blocks.iter().map(|block| block.line::<Errors>());
-    errors
-        .map(|errors| {
-            errors.map_or_else(Consolidator::default, |e| Consolidator::new(&e.consolidate))
-        })
-        .collect()
+fn of_blocks(config: &Config) -> Vec<BlockErrors> {
+    let of_block = |block: &ServerBlock| {
+        let consolidator = block.line::<Errors>().map(|line| Consolidator::new(&line.consolidate));
+        BlockErrors {
+            consolidator: consolidator.unwrap_or_default(),
+            end_of_chain: end_of_chain(block),
+        }
+    };
+    config.blocks.iter().map(of_block).collect()
+}
+
+/// As in CoreDNS, the last plugin of the block says that there is none behind it.
+fn end_of_chain(block: &ServerBlock) -> String {
+    let place = |name| DIRECTIVES.iter().position(|directive| directive.name == name);
+    let plugins = block.plugins().filter(|plugin| plugin.sees_queries());
+    let last = plugins.map(|plugin| plugin.name()).max_by_key(|name| place(*name));
+    let by = last.map_or_else(String::new, |name| format!("plugin/{name}: "));
+    format!("{by}no next plugin found")
 }
 
 fn line(report: &ErrorReport, message: &str) -> String {

@@ -199,7 +199,8 @@ items:
 #[test]
 fn similar_errors_are_counted() {
     let server = Server::start(&[]);
-    let consolidate = "errors {\n        consolidate 1h \"^no next\" warning show_first\n    }\n";
+    let consolidate =
+        "errors {\n        consolidate 1h \"^plugin/kubernetes: no\" warning show_first\n    }\n";
     let corefile = server.corefile("cluster.local", 30);
     let corefile = corefile.replace("errors\n", consolidate).replace("ttl 30", "fallthrough");
     fs::write(server.path("Corefile"), corefile).unwrap();
@@ -214,8 +215,9 @@ fn similar_errors_are_counted() {
     let (_, log) = server.ended();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("plugin/errors")).collect();
     let expected = [
-        "[WARNING] plugin/errors: 2 gone.default.svc.cluster.local. A: no next plugin found",
-        "[WARNING] plugin/errors: 3 errors like '^no next' occurred in last 1h0m0s",
+        "[WARNING] plugin/errors: 2 gone.default.svc.cluster.local. A: plugin/kubernetes: no next \
+         plugin found",
+        "[WARNING] plugin/errors: 3 errors like '^plugin/kubernetes: no' occurred in last 1h0m0s",
     ];
     assert_eq!(lines, expected, "{log}");
 }
