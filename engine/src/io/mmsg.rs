@@ -196,6 +196,7 @@ impl DatagramIo for Mmsg {
         if self.listeners[listener.0].is_some() {
             // The place still holds a listener that closes: send its last responses first.
             self.send_answers();
+            self.remove(listener.0);
         }
         let key = epoll::EventData::new_u64(listener.0 as u64);
         epoll::add(&self.poller, &socket, key, epoll::EventFlags::IN)?;
