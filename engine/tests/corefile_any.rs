@@ -129,6 +129,14 @@ fn nothing_but_braces() {
     }
 }
 
+/// What a report shows of a variable is one short line, whatever its name is.
+#[test]
+fn names_of_variables() {
+    for name in ["A\nB", "\t", "\u{1b}[31m", &"x".repeat(100_000)] {
+        survive(&format!(". {{\n bind \"{{${name}}}\"\n}}\n"));
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

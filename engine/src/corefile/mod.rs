@@ -26,6 +26,7 @@ pub use value::listen_ip::ListenIp;
 use report::{Mistake, Mistakes, Refusal};
 use source::{Source, Span};
 use value::listen_ip;
+use word::quoted;
 
 /// A place in a Corefile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,8 +112,9 @@ impl Context<'_> {
         let unset = mistake.span().and_then(|span| self.sources.get(span.source)?.unset_in(span));
         let help = unset.map(|name| {
             format!(
-                "{name} is unset or empty in the environment: set it (in Kubernetes, `env` of the \
-                 container), or write the value here"
+                "{} is unset or empty in the environment: set it (in Kubernetes, `env` of the \
+                 container), or write the value here",
+                quoted(name)
             )
         });
         self.mistakes.push(mistake.maybe_help(help).of_plugin(self.plugin));
