@@ -87,6 +87,26 @@ impl Options {
             Source::ApiServer(server) => server.snapshot.as_deref(),
         }
     }
+
+    /// Of cluster.local in an API server.
+    #[cfg(test)]
+    pub(crate) fn of_tests() -> Self {
+        Self {
+            zones: vec![b"\x07cluster\x05local\x00".to_vec()],
+            source: Source::ApiServer(ApiServer::default()),
+            namespaces: vec![],
+            namespace_labels: None,
+            labels: None,
+            pods: wire::pod::PodMode::Disabled,
+            indexes_pods: false,
+            endpoint_pod_names: false,
+            ttl_secs: 5,
+            no_endpoints: false,
+            ignore_empty_service: false,
+            server_addresses: vec![],
+            startup_timeout: Duration::from_secs(5),
+        }
+    }
 }
 
 /// `tls CERT KEY CA`: PEM files.

@@ -1,24 +1,9 @@
 //! Numbers of Services. What answers are made of is checked in `tests/history`.
 
 use super::*;
-use crate::options::{ApiServer, Source};
 
 fn cluster() -> Cluster {
-    Cluster::new(Arc::new(Options {
-        zones: vec![b"\x07cluster\x05local\x00".to_vec()],
-        source: Source::ApiServer(ApiServer::default()),
-        namespaces: vec![],
-        namespace_labels: None,
-        labels: None,
-        pods: PodMode::Disabled,
-        indexes_pods: false,
-        endpoint_pod_names: false,
-        ttl_secs: 5,
-        no_endpoints: false,
-        ignore_empty_service: false,
-        server_addresses: vec![],
-        startup_timeout: std::time::Duration::from_secs(5),
-    }))
+    Cluster::new(Arc::new(Options::of_tests()))
 }
 
 fn key(name: &str) -> ObjectKey {

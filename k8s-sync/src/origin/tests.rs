@@ -123,9 +123,7 @@ fn reasons() {
         ("web.shop", 1, PodMode::Insecure, "'shop' is neither"),
     ] {
         let (name, zone) = (format!("{name}.cluster.local."), "cluster.local.");
-        let endpoint_pod_names = false;
-        let asked = AskedName { name: &name, zone, qtype, pods, endpoint_pod_names };
-        let origin = cluster().origin(asked);
+        let origin = cluster().origin(AskedName { pods, ..asked(&name, zone, qtype) });
         let reason = origin.reason.unwrap_or_default();
         let is_expected = reason.is_empty() == expected.is_empty();
         assert!(is_expected && reason.contains(expected), "{name}: {reason}");

@@ -12,25 +12,12 @@ use crate::object::{
     Change, Endpoint, EndpointSlice, Event, ExternalTarget, Namespace, ObjectKey, Pod, Port,
     Protocol, Service, ServiceKind,
 };
-use crate::options::{ApiServer, Options, Source};
+use crate::options::Options;
 use crate::raw::Kind;
 
 pub(super) fn options() -> Options {
-    Options {
-        zones: vec![b"\x07cluster\x05local\x00".to_vec()],
-        source: Source::ApiServer(ApiServer::default()),
-        namespaces: vec![],
-        namespace_labels: None,
-        labels: None,
-        pods: wire::pod::PodMode::Verified,
-        indexes_pods: false,
-        endpoint_pod_names: true,
-        ttl_secs: 5,
-        no_endpoints: false,
-        ignore_empty_service: false,
-        server_addresses: vec![],
-        startup_timeout: std::time::Duration::from_secs(5),
-    }
+    let pods = wire::pod::PodMode::Verified;
+    Options { pods, endpoint_pod_names: true, ..Options::of_tests() }
 }
 
 pub(super) fn key(name: &str) -> ObjectKey {

@@ -12,7 +12,6 @@ use tower::BoxError;
 
 use super::*;
 use crate::object::{Change, Namespace};
-use crate::options::Source;
 
 /// The server's response to the next request of a kind.
 #[derive(Clone, Copy)]
@@ -180,21 +179,7 @@ pub(super) fn stream(lines: &'static [&'static str], is_open: bool) -> Box<DynBo
 }
 
 pub(super) fn options() -> Options {
-    Options {
-        zones: Vec::new(),
-        source: Source::ApiServer(ApiServer::default()),
-        namespaces: Vec::new(),
-        namespace_labels: None,
-        labels: None,
-        pods: wire::pod::PodMode::Disabled,
-        indexes_pods: false,
-        endpoint_pod_names: false,
-        ttl_secs: 5,
-        no_endpoints: true,
-        ignore_empty_service: false,
-        server_addresses: Vec::new(),
-        startup_timeout: Duration::from_secs(5),
-    }
+    Options { zones: Vec::new(), no_endpoints: true, ..Options::of_tests() }
 }
 
 /// Plays the responses, receives as many namespace events as expected, and compares the requests.
