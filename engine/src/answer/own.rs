@@ -186,6 +186,10 @@ fn meets_gates(view: View<'_>, target: &Name, own: usize, exchange: &mut Exchang
     let plan = &*view.sources.plan;
     let Some(index) = plan.block_index_from(view.vantage, target) else { return false };
     let Some(block) = plan.blocks.get(index) else { return false };
+    let mut gates = block.gates.iter().chain(block.own_gates()).peekable();
+    if gates.peek().is_none() {
+        return false;
+    }
     let others;
     let patterns = if index == own {
         Some(&*exchange.patterns)
@@ -197,7 +201,7 @@ fn meets_gates(view: View<'_>, target: &Name, own: usize, exchange: &mut Exchang
     text.set_name(target.bytes());
     let qtype = view.wanted.qtype;
     let target = CnameTarget { name: target, text: text.bytes(), qtype, patterns };
-    block.gates.iter().chain(block.own_gates()).any(|gate| gate.takes(target))
+    gates.any(|gate| gate.takes(target))
 }
 
 /// Starts a pursuit that looks the target of CNAMEs up in this server.
