@@ -163,8 +163,7 @@ pub async fn serve<I: DatagramIo>(
         io.look_again();
         woken.clear_ready();
         batches = 0;
-        // The others had their turns meanwhile, but for those that woke up with the shard.
-        yields_due = 1;
+        yields_due = YIELDS;
     }
 }
 
