@@ -201,6 +201,40 @@ async fn a_reload_that_fails_changes_nothing() {
 }
 
 #[tokio::test]
+async fn old_and_new_endpoints_listen_until_one_is_kept() {
+    let mut server = Server::start(&[
+        (EndpointKind::Health, "127.0.0.1:0"),
+        (EndpointKind::Ready, "127.0.0.1:0"),
+    ])
+    .await;
+    let before = server.admin.layout();
+    let old = server.address(EndpointKind::Health);
+    let next = [(EndpointKind::Prometheus, "127.0.0.1:0"), (EndpointKind::Health, "127.0.0.2:0")];
+    for next_is_kept in [false, true] {
+        let after = server.admin.open(&endpoints(&next)).await.unwrap();
+        let elsewhere =
+            |(plugin, at): &(_, SocketAddr)| *plugin == EndpointKind::Health && *at != old;
+        let (_, new) = server.admin.listening().find(elsewhere).unwrap();
+        for (address, path) in
+            [(old, "/health"), (old, "/ready"), (old, "/metrics"), (new, "/health")]
+        {
+            assert_eq!(get(address, path).await.status, "200 OK", "{address}{path}");
+        }
+        server.admin.keep(if next_is_kept { &after } else { &before });
+        let (kept, gone) = if next_is_kept {
+            ([(old, "/metrics"), (new, "/health")], "/health")
+        } else {
+            refuses(new).await;
+            ([(old, "/health"), (old, "/ready")], "/metrics")
+        };
+        for (address, path) in kept {
+            assert_eq!(get(address, path).await.status, "200 OK", "{address}{path}");
+        }
+        assert_eq!(get(old, gone).await.status, "404 Not Found", "{gone}");
+    }
+}
+
+#[tokio::test]
 async fn a_reload_may_move_between_overlapping_addresses() {
     let mut server = Server::start(&[(EndpointKind::Health, "127.0.0.1:0")]).await;
     let port = server.address(EndpointKind::Health).port();
@@ -314,7 +348,9 @@ impl Server {
     }
 
     async fn rebind(&mut self, rows: &[(EndpointKind, &str)]) -> Result<(), BindError> {
-        self.admin.rebind(&endpoints(rows)).await
+        let layout = self.admin.open(&endpoints(rows)).await?;
+        self.admin.keep(&layout);
+        Ok(())
     }
 
     fn address(&self, plugin: EndpointKind) -> SocketAddr {

@@ -1,7 +1,7 @@
 //! The HTTP endpoints `/health`, `/ready` and `/metrics`, and the status page: their listeners.
 //!
 //! They run in the control plane's tokio runtime. Plugins with the same address share its listener.
-//! Invariant: after a failed `rebind` everything listens as before.
+//! Invariant: after a failed `open` everything listens as before.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
@@ -64,6 +64,10 @@ struct AdminListener {
     polling: Option<AbortHandle>,
 }
 
+/// The addresses that endpoints listen at, and the plugins at each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout(Vec<(SocketAddr, Vec<EndpointKind>)>);
+
 /// Endpoints of one address.
 struct Wanted<'e> {
     address: SocketAddr,
@@ -87,48 +91,62 @@ impl Admin {
         let explainer = OnceLock::new();
         let served = Arc::new(EndpointData { metrics, readiness, explainer });
         let mut admin = Self { listeners: Vec::new(), served, claim };
-        admin.rebind(endpoints).await?;
+        admin.open(endpoints).await?;
         Ok(admin)
     }
 
-    /// Applies the endpoints of the next Corefile: binds new addresses first, closes dropped ones
-    /// last, and keeps the listener of an address that stays.
+    /// Listens at the addresses of the next Corefile as well, and serves its plugins there at once.
+    /// What listens already stays as it is. `keep` ends one of the two.
     ///
     /// # Errors
     /// The first endpoint that cannot listen; nothing has changed then.
-    pub async fn rebind(&mut self, endpoints: &[Endpoint]) -> Result<(), BindError> {
+    pub async fn open(&mut self, endpoints: &[Endpoint]) -> Result<Layout, BindError> {
         let wanted = by_address(endpoints).await?;
-        let mut fresh: Vec<(Arc<TcpListener>, SocketAddr)> = Vec::new();
-        for Wanted { address, endpoint, .. } in &wanted {
-            if self.listeners.iter().any(|listener| listener.address == *address) {
+        let before = self.layout();
+        for Wanted { address, endpoint, plugins } in &wanted {
+            let known = self.listeners.iter_mut().find(|listener| listener.address == *address);
+            if let Some(listener) = known {
+                let mut both = listener.plugins.get();
+                both.extend(plugins);
+                listener.serve(both, &self.served);
                 continue;
             }
-            let ours = self.listeners.iter().map(|listener| (&listener.socket, listener.local));
-            let ours = ours.chain(fresh.iter().map(|(socket, local)| (socket, *local)));
-            let ours = ours.collect::<Vec<_>>();
-            let bound = until_released(|| listen(*address, &ours, self.claim))
-                .await
-                .map_err(|error| endpoint.error(BindCause::of(error, *address)))?;
-            fresh.push(bound);
-        }
-
-        let mut fresh = fresh.into_iter();
-        let mut old = std::mem::take(&mut self.listeners);
-        for Wanted { address, plugins, .. } in wanted {
-            let mut listener = match old.iter().position(|listener| listener.address == address) {
-                Some(index) => old.swap_remove(index),
-                None => {
-                    let (socket, local) = fresh.next().expect("bound above, each new address");
-                    AdminListener::start(address, local, socket, &self.served)
+            let ours: Vec<_> = self.listeners.iter().map(|listener| listener.local).collect();
+            match until_released(|| listen(*address, &ours, self.claim)).await {
+                Ok((socket, local)) => {
+                    let mut listener = AdminListener::start(*address, local, socket, &self.served);
+                    listener.serve(plugins.clone(), &self.served);
+                    self.listeners.push(listener);
                 }
-            };
-            listener.serve(plugins, &self.served);
-            self.listeners.push(listener);
+                Err(error) => {
+                    self.keep(&before);
+                    return Err(endpoint.error(BindCause::of(error, *address)));
+                }
+            }
         }
-        for listener in old {
-            connection::accept_waiting(&listener.socket, &listener.plugins, &self.served);
+        Ok(Layout(wanted.into_iter().map(|one| (one.address, one.plugins)).collect()))
+    }
+
+    /// What listens now.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        let of = |listener: &AdminListener| (listener.address, listener.plugins.get());
+        Layout(self.listeners.iter().map(of).collect())
+    }
+
+    /// Closes the listeners, and the endpoints of others, that are not in this layout.
+    pub fn keep(&mut self, layout: &Layout) {
+        for mut listener in std::mem::take(&mut self.listeners) {
+            match layout.0.iter().find(|(address, _)| *address == listener.address) {
+                Some((_, plugins)) => {
+                    listener.serve(plugins.clone(), &self.served);
+                    self.listeners.push(listener);
+                }
+                None => {
+                    connection::accept_waiting(&listener.socket, &listener.plugins, &self.served);
+                }
+            }
         }
-        Ok(())
     }
 
     /// Requests for `/explain` that are to be answered. Call it once.
@@ -252,7 +270,7 @@ async fn by_address(endpoints: &[Endpoint]) -> Result<Vec<Wanted<'_>>, BindError
 /// Binds and listens. `[::]` includes IPv4; on a host without IPv6 it becomes 0.0.0.0.
 fn listen(
     address: SocketAddr,
-    ours: &[(&Arc<TcpListener>, SocketAddr)],
+    ours: &[SocketAddr],
     claim: PortClaim,
 ) -> io::Result<(Arc<TcpListener>, SocketAddr)> {
     let socket = match open_beside(address, ours, claim) {
@@ -272,16 +290,12 @@ fn listen(
 /// Binds alone on the port, so that another process's listener is an error instead of silently
 /// taking a part of the requests. Only our own listeners may overlap, like `:8080` and
 /// `127.0.0.1:8080`, and those of the process that this one takes over from.
-fn open_beside(
-    address: SocketAddr,
-    ours: &[(&Arc<TcpListener>, SocketAddr)],
-    claim: PortClaim,
-) -> io::Result<Socket> {
+fn open_beside(address: SocketAddr, ours: &[SocketAddr], claim: PortClaim) -> io::Result<Socket> {
     let error = match open(address, Port::Alone) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
         outcome => return outcome,
     };
-    let overlaps_ours = ours.iter().any(|(_, local)| local.port() == address.port())
+    let overlaps_ours = ours.iter().any(|local| local.port() == address.port())
         && ports::is_ours_alone(address, ports::PortProtocol::Tcp);
     match claim {
         PortClaim::TakeOver => {

@@ -295,14 +295,13 @@ impl Control {
         tracing::info!("Reloading");
         let began = std::time::Instant::now();
         self.queries.open_for(&next);
-        // Endpoints are bound first, before anything else changes, and restored if the rest fails.
-        self.admin.rebind(&endpoints::of(&next, self.metrics_address)).await?;
+        // Old and new endpoints listen until it is certain which of them stay.
+        let endpoints_before = self.admin.layout();
+        let endpoints = self.admin.open(&endpoints::of(&next, self.metrics_address)).await?;
         self.errors.log_waiting(std::time::Instant::now());
-        if let Err(error) = self.server.apply(&next).await {
-            let endpoints = endpoints::of(&self.config, self.metrics_address);
-            let _ = self.admin.rebind(&endpoints).await;
-            return Err(error);
-        }
+        let applied = self.server.apply(&next).await;
+        self.admin.keep(if applied.is_ok() { &endpoints } else { &endpoints_before });
+        applied?;
         self.server.reload_files(began);
         self.errors.reload(&next);
         start::log_warnings(&next.warnings);
