@@ -2,6 +2,7 @@
 //!
 //! Invariant: each error names the line of the Corefile, the cause, and what to do next.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,18 +11,25 @@ use engine::io::socket::{self, PortClaim, ShardSockets};
 use engine::plan::draft::Listen;
 use engine::ports::{self, Holder};
 
-/// A pair of sockets per shard.
+/// For each address a pair of sockets per shard. None stays open while another's address is in
+/// use: what it receives meanwhile would be lost if the reload fails.
 ///
 /// # Errors
-/// Why the address is unavailable, and what to do about it.
-pub(crate) async fn bind(
-    listen: &Listen,
+/// Why an address is unavailable, and what to do about it.
+pub(crate) async fn bind<'l>(
+    listens: &[&'l Listen],
     shards: usize,
     claim: PortClaim,
-) -> anyhow::Result<Vec<ShardSockets>> {
-    socket::until_released(|| bind_or_fall_back(listen, shards, claim))
-        .await
-        .map_err(|error| anyhow::Error::msg(explain(listen, &error)))
+) -> anyhow::Result<Vec<Vec<ShardSockets>>> {
+    let failed = Cell::new(None);
+    let bind_one = |listen: &&'l Listen| {
+        bind_or_fall_back(listen, shards, claim).inspect_err(|_| failed.set(Some(*listen)))
+    };
+    let bind_all = || listens.iter().map(bind_one).collect::<io::Result<Vec<_>>>();
+    socket::until_released(bind_all).await.map_err(|error| match failed.get() {
+        Some(listen) => anyhow::Error::msg(explain(listen, &error)),
+        None => error.into(),
+    })
 }
 
 /// Logs that another process has the address too.

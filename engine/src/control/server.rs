@@ -68,6 +68,8 @@ enum Opening {
     Nothing,
 }
 
+const PROTOCOLS: [ports::PortProtocol; 2] = [ports::PortProtocol::Udp, ports::PortProtocol::Tcp];
+
 type NewSockets = Vec<(ListenerId, BoundListener, Vec<ShardSockets>)>;
 
 impl Server {
@@ -185,11 +187,17 @@ impl Server {
         Ok(())
     }
 
-    /// Sockets for the addresses that are not served yet.
+    /// Sockets for the addresses that are not served yet. Those that take packets away from others
+    /// are bound last, once all the rest is certain to be free.
     async fn bind(&self, listens: &[Listen]) -> anyhow::Result<NewSockets> {
+        let mut new: Vec<_> = listens.iter().filter(|listen| listen.is_new).collect();
+        new.sort_by_cached_key(|listen| {
+            self.is_served(listen.address)
+                || (self.claim == PortClaim::TakeOver && is_of_others(listen.address))
+        });
+        let sockets = listening::bind(&new, self.fleet.shard_count(), self.claim).await?;
         let mut bound = Vec::new();
-        for listen in listens.iter().filter(|listen| listen.is_new) {
-            let sockets = listening::bind(listen, self.fleet.shard_count(), self.claim).await?;
+        for (listen, sockets) in new.into_iter().zip(sockets) {
             let first = sockets.first().context("a fleet has at least one shard")?;
             let bound_to = first.own.tcp.local_addr()?;
             let Listen { address: requested, scheme, .. } = *listen;
@@ -203,12 +211,16 @@ impl Server {
         Ok(bound)
     }
 
+    /// Whether a listener gets packets for this address, or some of them.
+    fn is_served(&self, address: SocketAddr) -> bool {
+        self.listeners.iter().flatten().any(|BoundListener { requested, .. }| {
+            requested.port() == address.port() && ports::overlap(requested.ip(), address.ip())
+        })
+    }
+
     /// Whether a new listener takes over packets from an existing one.
     fn is_overlapped(&self, new_sockets: &NewSockets) -> bool {
-        let new = new_sockets.iter().map(|(_, listener, _)| listener.requested);
-        let mut pairs = new
-            .flat_map(|new| self.listeners.iter().flatten().map(move |old| (new, old.requested)));
-        pairs.any(|(new, old)| new.port() == old.port() && ports::overlap(new.ip(), old.ip()))
+        new_sockets.iter().any(|(_, new, _)| self.is_served(new.requested))
     }
 
     async fn put_in_force(&mut self, mut draft: PlanDraft, new_sockets: NewSockets) {
@@ -401,10 +413,14 @@ impl Server {
     }
 }
 
+/// Whether another process gets packets for this address, or some of them.
+fn is_of_others(address: SocketAddr) -> bool {
+    PROTOCOLS.into_iter().any(|protocol| ports::is_of_others(address, protocol))
+}
+
 /// Whether another process has sockets at this address.
 fn company_at(address: SocketAddr) -> Company {
-    let protocols = [ports::PortProtocol::Udp, ports::PortProtocol::Tcp];
-    if protocols.into_iter().any(|protocol| ports::is_shared(address, protocol)) {
+    if PROTOCOLS.into_iter().any(|protocol| ports::is_shared(address, protocol)) {
         Company::OtherProcess
     } else {
         Company::None

@@ -1,6 +1,7 @@
 //! Changed and broken Corefiles and manifests, and what the log says of both.
 
 use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -111,6 +112,33 @@ fn a_reload_without_descriptors_takes_nothing_away() {
     let log = server.log();
     assert!(failed_count > 0 && log.contains("Reloading complete"), "{log}");
     assert!(!log.contains("new thread") && !log.contains("has ended"), "{log}");
+}
+
+/// The new address takes packets from the old one as soon as it is bound.
+#[test]
+fn a_reload_without_one_of_its_ports_takes_nothing_away() {
+    let server = Server::start(&[]);
+    let corefile = server.path("Corefile");
+    let here = server.corefile("cluster.local", 30);
+    let everywhere = here.replace("    bind 127.0.0.1\n", "");
+    replace(&corefile, everywhere);
+    server.signal("USR1");
+    server.until("it has been reloaded", |server| server.log().contains("Reloading complete"));
+    let port = port::free();
+    let _holder = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let elsewhere = format!("127.0.0.1:{}", port::free());
+    // `health` moves as well.
+    let next = here.replacen(&format!("health {}", server.http), &format!("health {elsewhere}"), 1);
+    replace(&corefile, format!("{next}x.test:{port} {{\n    bind 127.0.0.1\n    whoami\n}}\n"));
+    server.signal("USR1");
+    let mut count = 0;
+    server.until("the reload has failed", |server| {
+        count += 1;
+        assert_eq!(server.address("web"), Some(1), "after {count} queries");
+        assert!(server.get("/health").ends_with("OK"), "after {count} queries");
+        server.log().contains("still serving the last one")
+    });
+    assert!(count > 10, "{count}");
 }
 
 /// External zones come and go while the cluster is served from what has been read.
