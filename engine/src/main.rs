@@ -169,7 +169,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         source,
         config,
         folders: control::corefile_folders(),
-        last_failure: None,
+        failed_reload: None,
         file_failure: None,
         file_retry_at: None,
         restarts: Restarts::default(),

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a tick writes a bounded number of lines, however many failures the shards report.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -10,9 +11,11 @@ use domain::base::name::Name as DomainName;
 use engine::answer::exit::ErrorReport;
 use engine::config::Config;
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_LINES_WAITING_MAX};
+use engine::metrics::Metrics;
 use engine::plugin::errors::consolidator::{Consolidator, LineAction};
 use engine::plugin::errors::{Errors, Level};
 use engine::plugin::{DIRECTIVES, ServerBlock};
+use tokio::time::timeout;
 
 use super::TICK;
 use super::lost::Lost;
@@ -51,6 +54,21 @@ impl ErrorLog {
     pub(crate) fn reload(&mut self, config: &Config) {
         self.finish();
         self.blocks = of_blocks(config);
+    }
+
+    /// Logs the reports while something else is awaited.
+    pub(crate) async fn beside<T>(
+        &mut self,
+        metrics: &Metrics,
+        awaited: impl Future<Output = T>,
+    ) -> T {
+        let mut awaited = pin!(awaited);
+        loop {
+            match timeout(TICK, &mut awaited).await {
+                Ok(outcome) => return outcome,
+                Err(_) => self.tick(Instant::now(), metrics.error_lines_lost()),
+            }
+        }
     }
 
     /// Logs the reports since the last tick. `lost_count`: lost reports so far.

@@ -25,6 +25,7 @@ pub(crate) mod output;
 pub(crate) mod placement;
 pub(crate) mod query_log;
 pub(crate) mod readiness;
+mod reload;
 pub(crate) mod restarts;
 pub(crate) mod server;
 pub(crate) mod signals;
@@ -63,10 +64,11 @@ use node::NodeMode;
 use placement::Placement;
 use query_log::QueryLog;
 use readiness::report_readiness;
+use reload::{Cause, FailedReload};
 use restarts::Restarts;
 use server::Server;
 use signals::{End, SignalRequest, Signals};
-use slow::{CorefileSource, Reread};
+use slow::CorefileSource;
 use sync::KubernetesFeed;
 use zones::ZonesFeed;
 
@@ -91,8 +93,7 @@ pub(crate) struct Control {
     pub(crate) explain_calls: mpsc::Receiver<ExplainCall>,
     /// The folders of the Corefile and its imports.
     pub(crate) folders: FolderWatcher,
-    /// The last reload's failure, so that the log has it only once.
-    pub(crate) last_failure: Option<String>,
+    pub(crate) failed_reload: Option<FailedReload>,
     /// Why the changed files of upstreams and of `tls` are not in use.
     pub(crate) file_failure: Option<String>,
     /// When they are tried again after a failure, whose cause may be a host that could not be
@@ -118,15 +119,6 @@ enum LoopEvent {
     /// A shard may be overloaded.
     Balance,
     Reload(Cause),
-}
-
-/// Why the Corefile is read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    /// It is time to check whether it has changed, or something has changed in its folders.
-    Change,
-    /// An operator requested it, and wants the result in the log.
-    Signal,
 }
 
 impl Control {
@@ -237,94 +229,11 @@ impl Control {
         let Config { files, folders, .. } = &self.config;
         let folders = files.iter().filter_map(|file| folder_of(file)).chain(folders.clone());
         let folders = if reloads { folders.collect() } else { BTreeSet::new() };
-        if self.folders.watch(folders) { Some(Instant::now()) } else { self.next_reload() }
-    }
-
-    /// Reads the Corefile again, and applies it if its words have changed. A signal has the files
-    /// that it names read again in any case, as in CoreDNS, which starts anew.
-    async fn reload(&mut self, cause: Cause) {
-        let is_requested = cause == Cause::Signal;
-        if is_requested {
-            tracing::info!("SIGUSR1: Reloading");
+        if self.folders.watch(folders) {
+            return Some(Instant::now());
         }
-        let reread = self.source.reread().await;
-        self.log_base();
-        let failure = match reread {
-            Reread::Read(next) if next.digest == self.config.digest => {
-                self.last_failure = None;
-                if is_requested {
-                    tracing::info!(
-                        "plugin/reload: the Corefile has not changed; the files that it names are \
-                         read again"
-                    );
-                    self.reload_files().await;
-                }
-                return;
-            }
-            // It was emptied by mistake. At start-up there is nothing better to serve.
-            Reread::Read(next) if next.is_empty => "no server block: only a server that starts \
-                 serves this as if there were no Corefile; write a server block"
-                .to_owned(),
-            Reread::Read(next) => match self.apply(*next).await {
-                Ok(()) => return,
-                Err(error) => format!("{error:#}"),
-            },
-            Reread::Unrepeatable => {
-                if is_requested {
-                    tracing::warn!(
-                        "plugin/reload: the Corefile was read from a pipe, which cannot be read \
-                         again; the files that it names are"
-                    );
-                    self.reload_files().await;
-                }
-                return;
-            }
-            Reread::Failed(failure) => failure,
-        };
-        self.metrics.reload_failed();
-        self.count_base_failure();
-        if is_requested || self.last_failure.as_ref() != Some(&failure) {
-            tracing::error!(
-                "plugin/reload: cannot load the Corefile; still serving the last one:\n{failure}"
-            );
-            self.last_failure = Some(failure);
-        }
-    }
-
-    async fn apply(&mut self, next: Config) -> anyhow::Result<()> {
-        tracing::info!("Reloading");
-        let began = std::time::Instant::now();
-        self.queries.open_for(&next);
-        // Old and new endpoints listen until it is certain which of them stay.
-        let endpoints_before = self.admin.layout();
-        let endpoints = self.admin.open(&endpoints::of(&next, self.metrics_address)).await?;
-        self.errors.log_waiting(std::time::Instant::now());
-        let applied = self.server.apply(&next).await;
-        self.admin.keep(if applied.is_ok() { &endpoints } else { &endpoints_before });
-        applied?;
-        self.server.reload_files(began);
-        self.errors.reload(&next);
-        start::log_warnings(&next.warnings);
-        self.config = next;
-        self.last_failure = None;
-        self.file_failure = None;
-        self.file_retry_at = None;
-        self.note_problems(&self.loops());
-        endpoints::publish_facts(&self.metrics, &self.config);
-        self.readiness.set_monitor(endpoints::monitor(&self.config));
-        tracing::info!("plugin/reload: Running configuration SHA512 = {}", self.config.digest);
-        tracing::info!("Reloading complete");
-        Ok(())
-    }
-
-    /// Reads every file that the running Corefile names.
-    async fn reload_files(&mut self) {
-        let began = std::time::Instant::now();
-        let is_applied = self.apply_again(true).await;
-        self.server.reload_files(began);
-        if is_applied {
-            tracing::info!("Reloading complete");
-        }
+        let retry_at = self.failed_reload.as_ref().and_then(FailedReload::retry_at);
+        retry_at.or_else(|| self.next_reload())
     }
 
     /// Starts feeds again that have ended by themselves. Their last tables are served meanwhile.

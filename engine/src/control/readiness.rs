@@ -23,8 +23,8 @@ impl Control {
 
     /// Shows in `/ready` what is not served as the files say.
     pub(super) fn note_problems(&self, loops: &BTreeSet<String>) {
-        let failure = self.last_failure.iter().map(|failure| {
-            let first_line = failure.lines().next().unwrap_or_default();
+        let failure = self.failed_reload.iter().map(|failed| {
+            let first_line = failed.message.lines().next().unwrap_or_default();
             format!("reload: the last Corefile is still served: {first_line}")
         });
         let of_files = self.file_failure.iter().map(|failure| {

@@ -1,7 +1,7 @@
 //! The running server as the control plane sees it: shards, listeners and the feeds of the tables.
 //! Applies a Corefile, at start-up and at each reload.
 //!
-//! Invariant: `apply` either applies the whole Corefile or changes nothing.
+//! Invariant: a Corefile is applied as a whole, or nothing changes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,6 +61,14 @@ struct BoundListener {
     company: Company,
 }
 
+/// What a Corefile needs, read and open, but not served yet.
+pub(crate) struct Prepared {
+    draft: PlanDraft,
+    new_feeds: Vec<TableFeed>,
+    new_sockets: NewSockets,
+    upstream_files: UpstreamFiles,
+}
+
 /// What applying a Corefile opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Opening {
@@ -95,19 +103,31 @@ impl Server {
         }
     }
 
-    /// Applies a Corefile. New sockets open once the new tables have been read, or
+    /// Applies a Corefile.
+    ///
+    /// # Errors
+    /// As `prepare`.
+    pub(crate) async fn apply(&mut self, config: &Config) -> anyhow::Result<()> {
+        let prepared = self.prepare(config).await?;
+        self.put_in_force(prepared).await;
+        Ok(())
+    }
+
+    /// The same without sockets: nobody but `explain` can ask.
+    pub(crate) async fn apply_unserved(&mut self, config: &Config) -> anyhow::Result<()> {
+        let prepared = self.prepare_with(config, Opening::Nothing).await?;
+        self.put_in_force(prepared).await;
+        Ok(())
+    }
+
+    /// Reads and opens what a Corefile needs. Its new tables have been read then, or
     /// `startup_timeout` has passed.
     ///
     /// # Errors
     /// The first unavailable thing: an upstream's address, a manifest, a socket. The last Corefile
     /// stays in force.
-    pub(crate) async fn apply(&mut self, config: &Config) -> anyhow::Result<()> {
-        self.apply_with(config, Opening::Sockets).await
-    }
-
-    /// The same without sockets: nobody but `explain` can ask.
-    pub(crate) async fn apply_unserved(&mut self, config: &Config) -> anyhow::Result<()> {
-        self.apply_with(config, Opening::Nothing).await
+    pub(crate) async fn prepare(&mut self, config: &Config) -> anyhow::Result<Prepared> {
+        self.prepare_with(config, Opening::Sockets).await
     }
 
     /// Asks questions of a shard.
@@ -120,7 +140,11 @@ impl Server {
         self.plans.last().map(Arc::clone).unwrap_or_default()
     }
 
-    async fn apply_with(&mut self, config: &Config, opening: Opening) -> anyhow::Result<()> {
+    async fn prepare_with(
+        &mut self,
+        config: &Config,
+        opening: Opening,
+    ) -> anyhow::Result<Prepared> {
         // A feed that has ended by itself is replaced; its table is served until then.
         let feeds = self.feeds.iter().flatten();
         let lost: Vec<_> = feeds.filter(|feed| feed.is_lost()).map(TableFeed::slot).collect();
@@ -142,19 +166,12 @@ impl Server {
                 return Err(error);
             }
         };
-        for feed in new_feeds {
-            let slot = feed.slot().0;
-            self.feeds.resize_with(self.feeds.len().max(slot + 1), || None);
-            self.feeds[slot] = Some(feed);
-        }
         if self.is_overlapped(&new_sockets) {
             // Queries from before the new sockets are answered by the old plan, later ones by the
             // new one.
             tokio::time::sleep(HAND_OVER_TIMEOUT).await;
         }
-        self.put_in_force(draft, new_sockets).await;
-        self.upstream_files = upstream_files;
-        Ok(())
+        Ok(Prepared { draft, new_feeds, new_sockets, upstream_files })
     }
 
     /// Logs the warnings that the same Corefile did not have when it was applied last.
@@ -223,7 +240,15 @@ impl Server {
         new_sockets.iter().any(|(_, new, _)| self.is_served(new.requested))
     }
 
-    async fn put_in_force(&mut self, mut draft: PlanDraft, new_sockets: NewSockets) {
+    /// Serves what was prepared, and nothing else.
+    pub(crate) async fn put_in_force(&mut self, prepared: Prepared) {
+        let Prepared { mut draft, new_feeds, new_sockets, upstream_files } = prepared;
+        self.upstream_files = upstream_files;
+        for feed in new_feeds {
+            let slot = feed.slot().0;
+            self.feeds.resize_with(self.feeds.len().max(slot + 1), || None);
+            self.feeds[slot] = Some(feed);
+        }
         for (id, listener, _) in &new_sockets {
             self.listeners.resize(self.listeners.len().max(id.0 + 1), None);
             self.listeners[id.0] = Some(*listener);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
@@ -139,6 +140,35 @@ fn a_reload_without_one_of_its_ports_takes_nothing_away() {
         server.log().contains("still serving the last one")
     });
     assert!(count > 10, "{count}");
+}
+
+/// A log in the folder of the Corefile, as here, changes that folder with each line.
+#[test]
+fn a_failed_corefile_is_not_tried_again_for_another_files_changes() {
+    let server = Server::start(&[]);
+    let corefile = server.path("Corefile");
+    let text = server.corefile("cluster.local", 30).replace("reload 2s 1s", "reload 1h");
+    replace(&corefile, text.clone());
+    server.until("it has been reloaded", |server| server.log().contains("Reloading complete"));
+    // A documentation address, which no interface has.
+    let block = format!(":{} {{\n    bind 203.0.113.1\n    whoami\n}}\n", server.dns.port());
+    for (index, zone) in ["one.test", "two.test", "three.test"].into_iter().enumerate() {
+        replace(&corefile, format!("{text}{zone}{block}"));
+        let count = format!("coredns_reload_failed_total {}\n", index + 1);
+        server.until("it has failed", |server| server.get("/metrics").contains(&count));
+        for word in ["one", "two"] {
+            fs::write(server.path("beside"), word).unwrap();
+            // The Corefile is read again, which nothing shows.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(server.get("/metrics").contains(&count), "{}", server.log());
+    }
+    let log = server.log();
+    assert_eq!(log.matches("[INFO] Reloading\n").count(), 4, "{log}");
+    server.signal("USR1");
+    server.until("a signal tries it again", |server| {
+        server.get("/metrics").contains("coredns_reload_failed_total 4\n")
+    });
 }
 
 /// External zones come and go while the cluster is served from what has been read.

@@ -47,6 +47,25 @@ fn a_file_that_hangs_delays_nothing() {
     }
 }
 
+#[test]
+fn errors_are_logged_while_a_reload_waits() {
+    let server = Server::start(&[]);
+    let corefile = server.corefile("cluster.local", 30).replace("ttl 30", "fallthrough");
+    fs::write(server.path("Corefile"), &corefile).unwrap();
+    server.signal("USR1");
+    server.until("it has been reloaded", |server| server.log().contains("Reloading complete"));
+    make_pipe(&server.path("hanging"));
+    let hanging = format!("errors\n    import {}", server.path("hanging").display());
+    fs::write(server.path("Corefile"), corefile.replacen("errors", &hanging, 1)).unwrap();
+    server.signal("USR1");
+    server.until("it begins", |server| server.log().matches("SIGUSR1").count() == 2);
+    let answer = server.ask("gone", "cluster.local").unwrap();
+    assert_eq!(answer[3] & 15, 2, "SERVFAIL");
+    server.until("the error is in the log", |server| server.log().contains(" gone.default."));
+    let log = server.log();
+    assert!(!log.contains("not read within"), "it was logged after the wait:\n{log}");
+}
+
 /// A start-up that waits for a pipe is ended like any other.
 #[test]
 fn a_waiting_start_up_can_be_ended() {
