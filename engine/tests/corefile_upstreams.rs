@@ -69,7 +69,7 @@ fn forward_defaults() {
         source_address: None,
         read_timeout: secs(2),
         resolver: Vec::new(),
-        hedge: true,
+        hedge: None,
         randomize_case: false,
         passes_truncated: false,
         cancel_after: None,
@@ -114,7 +114,7 @@ fn forward_options() {
     assert_eq!(found.source_address, Some([10, 0, 0, 7].into()));
     let resolvers = ["10.0.0.1:53", "[fd00::1]:54"].map(|text| text.parse().expect("an address"));
     assert_eq!(found.resolver, resolvers);
-    assert!(!found.hedge && found.randomize_case && found.passes_truncated);
+    assert!(found.hedge == Some(false) && found.randomize_case && found.passes_truncated);
 
     let found = forward(
         "forward . tls://1.1.1.1 {\n prefer_udp\n tls ca\n max_age 0s\n max_idle_conns 0\n \
@@ -123,7 +123,7 @@ fn forward_options() {
     assert_eq!(found.transport, UpstreamTransport::Udp);
     assert_eq!(found.tls, Some(UpstreamTls { client: None, authority: Some("ca".into()) }));
     assert_eq!((found.max_age, found.max_idle_conns, found.max_concurrent), (None, None, None));
-    assert!(found.hedge);
+    assert_eq!(found.hedge, Some(true));
 }
 
 #[test]

@@ -45,7 +45,8 @@ fn the_runtime_of_the_uring_backend_works_too() {
     tokio_uring::start(async {
         let silent = Upstream::start(61, Manner::Silent);
         let good = Upstream::start(60, Manner::Cuts);
-        let options = ForwardOptions { hedge: true, ..forward(&[silent.address, good.address]) };
+        let options =
+            ForwardOptions { hedge: Some(true), ..forward(&[silent.address, good.address]) };
         let rig = Rig::start(&options).await;
         assert_eq!(rig.who_answers().await, Some(60));
         assert_eq!(rig.count(&good, UpstreamEvent::Hedge), 1);
@@ -276,7 +277,7 @@ fn a_late_upstream_is_hedged_and_then_excluded() {
         let silent = Upstream::start(61, Manner::Silent);
         let good = Upstream::start(60, Manner::Answers);
         let options = ForwardOptions {
-            hedge: true,
+            hedge: Some(true),
             read_timeout: Duration::from_secs(4),
             ..forward(&[silent.address, good.address])
         };
@@ -299,13 +300,45 @@ fn a_late_upstream_is_hedged_and_then_excluded() {
     });
 }
 
+/// What the next upstream says does not count while one that may answer is asked.
+#[test]
+fn a_slow_upstream_is_not_outrun_by_another_that_has_no_answer() {
+    const SLOW: Manner = Manner::Slow(Duration::from_millis(150));
+    run(async {
+        for (hedge, says, hedged) in
+            [(None, Rcode::NXDOMAIN, false), (Some(true), Rcode::REFUSED, true)]
+        {
+            let slow = Upstream::start(61, SLOW);
+            let other = Upstream::start(60, Manner::Says(says));
+            let options = ForwardOptions {
+                hedge,
+                read_timeout: Duration::from_secs(4),
+                ..forward(&[slow.address, other.address])
+            };
+            let rig = Rig::start(&options).await;
+            for _ in 0..5 {
+                assert_eq!(rig.who_answers().await, Some(61), "{hedge:?}");
+            }
+            assert_eq!(other.seen_count() > 0, hedged, "{hedge:?}");
+            // One that fails its check is not waited for.
+            slow.behave(Manner::Silent);
+            other.behave(Manner::Answers);
+            let began = Instant::now();
+            let answers = futures((0..3).map(|_| rig.who_answers())).await;
+            assert_eq!(answers, [Some(60); 3], "{hedge:?}");
+            assert!(began.elapsed() < options.read_timeout, "{:?}", began.elapsed());
+        }
+    });
+}
+
 #[test]
 fn hedges_stay_few_when_all_upstreams_slow_down() {
     const QUESTIONS: u64 = 400;
     run(async {
         let upstreams = [0, 1].map(|ttl_secs| Upstream::start(ttl_secs, Manner::Answers));
         let to = [upstreams[0].address, upstreams[1].address];
-        let options = ForwardOptions { hedge: true, policy: Policy::RoundRobin, ..forward(&to) };
+        let options =
+            ForwardOptions { hedge: Some(true), policy: Policy::RoundRobin, ..forward(&to) };
         let rig = Rig::start(&options).await;
         for _ in 0..100 {
             assert!(rig.ask().await.is_ok());

@@ -68,7 +68,7 @@ fn a_late_upstream_does_not_lack_edns() {
             let upstream = Upstream::start(60, late);
             let read_timeout = Duration::from_secs(4);
             let options =
-                ForwardOptions { hedge: true, read_timeout, ..forward(&[upstream.address]) };
+                ForwardOptions { hedge: Some(true), read_timeout, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
             let question = with_flags(dnssec_ok, false);
             for _ in 0..2 {
@@ -284,7 +284,7 @@ fn a_lost_packet_to_the_only_upstream_is_resent_soon() {
         for (before, soon) in [(0, REPEAT_AFTER_UNKNOWN), known] {
             let upstream = Upstream::start(60, Manner::Slow(usual));
             let options =
-                ForwardOptions { hedge: true, read_timeout, ..forward(&[upstream.address]) };
+                ForwardOptions { hedge: Some(true), read_timeout, ..forward(&[upstream.address]) };
             let rig = Rig::start(&options).await;
             for _ in 0..before {
                 assert_eq!(rig.who_answers().await, Some(60));
@@ -314,7 +314,7 @@ fn the_only_upstream_is_asked_three_times_at_most() {
         {
             let upstream = Upstream::start(60, Manner::Answers);
             let options = ForwardOptions {
-                hedge,
+                hedge: Some(hedge),
                 max_connect_attempts,
                 max_fails: 0,
                 ..forward(&[upstream.address])
@@ -337,7 +337,7 @@ fn resends_stay_few_when_the_only_upstream_slows_down() {
     run(async {
         let upstream = Upstream::start(60, Manner::Answers);
         let options = ForwardOptions {
-            hedge: true,
+            hedge: Some(true),
             read_timeout: Duration::from_secs(4),
             ..forward(&[upstream.address])
         };

@@ -11,10 +11,10 @@ use wire::header::Rcode;
 use super::ability::Ability;
 use crate::limits::EDNS_ERROR_BELIEVED_FOR;
 
-const NOERROR: u16 = Rcode::NoError as u16;
+pub(super) const NOERROR: u16 = Rcode::NoError as u16;
 const FORMERR: u16 = Rcode::FormErr as u16;
 const SERVFAIL: u16 = Rcode::ServFail as u16;
-const NXDOMAIN: u16 = Rcode::NxDomain as u16;
+pub(super) const NXDOMAIN: u16 = Rcode::NxDomain as u16;
 const NOTIMP: u16 = Rcode::NotImp as u16;
 const REFUSED: u16 = Rcode::Refused as u16;
 /// The EDNS version is not supported (RFC 6891, section 9). Ours is 0, the lowest.

@@ -80,7 +80,8 @@ impl UpstreamHealth {
         }
     }
 
-    /// A hedge answered first. Once is chance; `OUTRUNS_MAX` in a row count as a failure.
+    /// A hedge answered first, or was not allowed. Once is chance; `OUTRUNS_MAX` in a row count as
+    /// a failure.
     pub(super) fn outrun(&mut self) -> NextStep {
         self.outrun_count += 1;
         if self.outrun_count < OUTRUNS_MAX {

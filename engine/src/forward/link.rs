@@ -135,7 +135,7 @@ impl Link {
         self.counters().count(UpstreamEvent::Late);
     }
 
-    /// Another upstream, queried later, responded first.
+    /// Another upstream, queried later, responded first, or would have been queried by now.
     pub(super) fn was_outrun(self: &Rc<Self>) {
         let next_step = self.change_health(UpstreamHealth::outrun);
         self.run(next_step);

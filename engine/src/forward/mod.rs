@@ -44,9 +44,11 @@ use crate::client::Transport;
 use crate::limits::FORWARD_IN_FLIGHT_MAX;
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::question::OwnedQuestion;
+use edns::{NOERROR, NXDOMAIN};
 use health::UpstreamState;
 use hedge::HedgeBudget;
 use link::Link;
+use options::Policy;
 use policy::Order;
 
 /// A question for upstreams, and how it reaches them.
@@ -205,7 +207,7 @@ impl Upstreams {
     ) -> Result<Response, ForwardFailure> {
         self.hedges.borrow_mut().asked();
         let link = &self.links[index];
-        if !self.settings.options.hedge {
+        if self.settings.options.hedge == Some(false) {
             return link.ask(question, deadline).await;
         }
         let has_other = order.has_healthy_untried();
@@ -233,7 +235,11 @@ impl Upstreams {
             () = sleep(late_after) => {}
         }
         link.was_late();
-        if !self.hedges.borrow_mut().spend() {
+        let keeps_order = self.keeps_order();
+        if keeps_order {
+            link.was_outrun();
+        }
+        if keeps_order || !self.hedges.borrow_mut().spend() {
             // No hedge for an upstream that may just be slow; but do not wait for one whose health
             // check fails.
             tokio::select! {
@@ -247,14 +253,24 @@ impl Upstreams {
             outcome = &mut first => {
                 if self.settles(&outcome) { outcome } else { second.await }
             }
-            outcome = &mut second => {
-                if !self.settles(&outcome) {
-                    return first.await;
+            hedged = &mut second => {
+                // An upstream that refuses is no faster than one that is about to answer.
+                let is_answer = |one: &Response| matches!(one.rcode, NOERROR | NXDOMAIN);
+                if self.settles(&hedged) && hedged.as_ref().is_ok_and(is_answer) {
+                    link.was_outrun();
+                    return hedged;
                 }
-                link.was_outrun();
-                outcome
+                let outcome = first.await;
+                if outcome.is_ok() { outcome } else { hedged }
             }
         }
+    }
+
+    /// Whether an upstream is asked only after those before it have failed: they may know different
+    /// names.
+    fn keeps_order(&self) -> bool {
+        let options = &self.settings.options;
+        options.hedge.is_none() && options.policy == Policy::Sequential
     }
 
     /// For a single upstream: a query that may be lost is sent once more.

@@ -55,8 +55,9 @@ pub struct ForwardOptions {
     pub read_timeout: Duration,
     /// Servers that resolve host names in `to` [the system's].
     pub resolver: Vec<SocketAddr>,
-    /// `hedge off` (ours): no second query before the first has timed out [on].
-    pub hedge: bool,
+    /// `hedge` (ours): whether a second upstream is asked before the first has failed [`None`:
+    /// unless the policy is sequential].
+    pub hedge: Option<bool>,
     /// `randomize_case` (ours): 0x20, the letter case of the question is random and must come back
     /// unchanged [off].
     pub randomize_case: bool,
@@ -135,7 +136,7 @@ impl ForwardOptions {
             source_address: None,
             read_timeout: Duration::from_secs(2),
             resolver: Vec::new(),
-            hedge: true,
+            hedge: None,
             randomize_case: false,
             passes_truncated: false,
             cancel_after: None,

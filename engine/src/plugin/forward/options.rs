@@ -332,8 +332,8 @@ fn resolver(line: &Statement, draft: &mut ForwardReading, context: &mut Context<
 fn hedge(line: &Statement, draft: &mut ForwardReading, context: &mut Context<'_>) {
     let Some([word]) = line.exactly(HEDGE, context) else { return };
     match word.text.as_str() {
-        "on" => draft.forward.hedge = true,
-        "off" => draft.forward.hedge = false,
+        "on" => draft.forward.hedge = Some(true),
+        "off" => draft.forward.hedge = Some(false),
         other => {
             let message = format!("hedge must be on or off: {}", quoted(other));
             context.refuse(word.span, Refusal::new(message, "neither"));
