@@ -236,7 +236,7 @@ impl Parser<'_, '_> {
     fn statement(&mut self, depth: usize) -> Option<Statement> {
         let mut name = self.take()?;
         let mut glued = self.unglue(&mut name);
-        let mut statement = Statement { name, args: Vec::new(), body: None };
+        let mut statement = Statement { name, args: Vec::new(), body: None, closed_by: None };
         let open = loop {
             if glued {
                 break self.last.as_ref().map(|(span, _)| *span);
@@ -255,8 +255,12 @@ impl Parser<'_, '_> {
                     glued = self.unglue(&mut arg);
                     statement.args.push(arg);
                 }
-                Some(Kind::Close) if goes_on => {
+                Some(Kind::Close) if goes_on && depth == 0 => {
                     self.close_on_line();
+                    break None;
+                }
+                Some(Kind::Close) if goes_on => {
+                    statement.closed_by = self.stream.peek().map(|token| token.span);
                     break None;
                 }
                 Some(Kind::Word | Kind::Close) | None => break None,

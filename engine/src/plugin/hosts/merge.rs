@@ -36,6 +36,7 @@ pub(crate) fn merged(
         name: first.name.clone(),
         args: arguments(first, second),
         body: open.map(|open| Body { open, lines }),
+        closed_by: None,
     }
 }
 
