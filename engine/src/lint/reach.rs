@@ -39,7 +39,7 @@ fn passes_on(line: &ZoneLine<'_>, sources: &[ZoneLine<'_>]) -> bool {
 fn outcome(line: &ZoneLine<'_>) -> Option<&'static str> {
     match line.name() {
         "hosts" => Some("SERVFAIL"),
-        "kubernetes" | "file" | "auto" | "secondary" => Some("NXDOMAIN"),
+        "kubernetes" | "file" | "secondary" => Some("NXDOMAIN"),
         _ => None,
     }
 }

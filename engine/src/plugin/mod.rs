@@ -247,7 +247,7 @@ pub const DIRECTIVES: &[Directive] = &[
     built(
         "any",
         "answer queries of type ANY with a minimal response",
-        Built { usage: any::USAGE, once: true, options: Vec::new, read: any::read },
+        Built { usage: any::USAGE, once: false, options: Vec::new, read: any::read },
     ),
     built(
         "chaos",

@@ -158,7 +158,8 @@ impl Resolver {
         let key = FlightKey {
             upstream_question: UpstreamQuestion {
                 question: Arc::new(question),
-                recursion_desired: ask.query.kept_flags & RD != 0,
+                // A refresh is for all later clients.
+                recursion_desired: waiter.is_none() || ask.query.kept_flags & RD != 0,
                 transport,
                 options,
             },
@@ -267,6 +268,8 @@ impl Resolver {
         self.assert_counted();
         let key = flight.key.question().key();
         let mut cache = cache_of(&mut self.caches, &self.cache_plans, flight.cache.as_ref());
+        // Without recursion an upstream says only what it happens to know.
+        let is_kept = flight.key.upstream_question.recursion_desired;
         let late_answers = &mut self.late_answers;
         let send_to_all = |result: FlightResult<'_>| {
             for (waiter, return_to) in waiters {
@@ -280,7 +283,8 @@ impl Resolver {
                     .cache
                     .as_ref()
                     .map_or(TtlRule::AS_SENT, |plan| cache::ttl_unkept(&response, &plan.settings));
-                let filled = cache.as_mut().map_or(Filled::Passed(unkept), |cache| {
+                let keeper = cache.as_mut().filter(|_| is_kept);
+                let filled = keeper.map_or(Filled::Passed(unkept), |cache| {
                     cache.fill(&key, &response, Times::at_once(now, unix_secs()))
                 });
                 match filled {
@@ -316,7 +320,8 @@ impl Resolver {
                 let stale = stale.and_then(|stale| flight.key.cached(stale, sources));
                 send_to_all(stale.unwrap_or(FlightResult::Failure(&failure)));
                 // A busy shard says nothing about the name, so this failure is not cached.
-                if !matches!(failure, ForwardFailure::TooMany { .. })
+                if is_kept
+                    && !matches!(failure, ForwardFailure::TooMany { .. })
                     && let Some(cache) = cache
                 {
                     cache.failed(&key, now);

@@ -33,6 +33,7 @@ pub struct Query {
     /// The client's address.
     from: Ipv4Addr,
     is_tcp: bool,
+    recursion_desired: bool,
     opt: Option<Opt>,
     asks_nsid: bool,
 }
@@ -57,6 +58,7 @@ impl Query {
             class: Class::IN,
             from: Ipv4Addr::LOCALHOST,
             is_tcp: false,
+            recursion_desired: true,
             opt: None,
             asks_nsid: false,
         };
@@ -65,6 +67,7 @@ impl Query {
             match word.split_once('=') {
                 None if word == "+tcp" => query.is_tcp = true,
                 None if word == "+do" => query.opt = Some(Opt { dnssec_ok: true, ..opt }),
+                None if word == "+norec" => query.recursion_desired = false,
                 None if word == "+ch" => query.class = Class::CH,
                 None if word == "+nsid" => {
                     query.opt = Some(opt);
@@ -105,7 +108,7 @@ impl Query {
     fn message(&self) -> Vec<u8> {
         let mut builder = MessageBuilder::new_vec();
         builder.header_mut().set_random_id();
-        builder.header_mut().set_rd(true);
+        builder.header_mut().set_rd(self.recursion_desired);
         let mut builder = builder.question();
         builder.push((&self.name, self.rtype, self.class)).expect("room for a question");
         let mut builder = builder.additional();
