@@ -1,10 +1,11 @@
 //! The zones of one `kubernetes` block, and those of a `k8s_external` line: zones of names, and
 //! reverse zones.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use wire::name::Name;
-use wire::reverse::{ReverseName, TREES, is_in_tree};
+use wire::reverse::{self, ReverseName, TREES, is_in_tree};
 use wire::zone::ZoneSet;
 
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Zones {
     tree: Option<Name>,
     /// Whether the zones contain all IPv4 addresses, and all IPv6 addresses.
     whole_trees: [bool; 2],
+    /// The reverse zones that are the name of one address, as of `10.96.0.8/29`.
+    of_addresses: BTreeMap<IpAddr, Name>,
 }
 
 /// The zone that encloses a name.
@@ -37,7 +40,10 @@ impl Zones {
         let is_reverse = names.map(|name| is_in_tree(&name)).collect();
         let whole_trees = TREES.map(|tree| zones.iter().any(|zone| zone == tree));
         let tree = reverse.iter().find(|zone| TREES.contains(&zone.bytes())).cloned();
-        Self { forward, reverse, is_reverse, all: ZoneSet::new(zones), tree, whole_trees }
+        let of_address = |zone: &Name| Some((reverse::address(zone)?, zone.clone()));
+        let of_addresses = reverse.iter().filter_map(of_address).collect();
+        let all = ZoneSet::new(zones);
+        Self { forward, reverse, is_reverse, all, tree, whole_trees, of_addresses }
     }
 
     /// The zones of Services and pods, in the order of the Corefile.
@@ -81,8 +87,14 @@ impl Zones {
     #[must_use]
     pub fn reverse_name(&self, address: IpAddr) -> Option<Name> {
         let name = ReverseName::new(address).into_name();
-        self.enclosing(&name).filter(|zone| zone.is_reverse && zone.labels_left > 0)?;
+        self.enclosing(&name).filter(|zone| zone.is_reverse)?;
         Some(name)
+    }
+
+    /// The zone that is this address's reverse name itself.
+    #[must_use]
+    pub fn of_address(&self, address: IpAddr) -> Option<&Name> {
+        self.of_addresses.get(&address)
     }
 }
 
@@ -167,6 +179,7 @@ mod tests {
             Some("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa"),
         );
         check(&zones, "fd01::1", None);
+        check(&["9.0.96.10.in-addr.arpa"], "10.96.0.9", Some("9.0.96.10.in-addr.arpa"));
         check(&["."], "10.96.0.1", None);
         check(&["cluster.local", "in-addr.arpa"], "10.96.0.1", Some("1.0.96.10.in-addr.arpa"));
     }

@@ -9,6 +9,7 @@ use domain::base::Rtype;
 use domain::rdata::Txt;
 use wire::compile::Section;
 use wire::name::Name;
+use wire::reverse;
 
 use super::label::{EndpointLabel, Label};
 use super::pen::Pen;
@@ -25,7 +26,7 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster) {
     let zones = cluster.zones();
     let servers = name_servers(cluster);
     for zone in zones.forward() {
-        write_zone(pen, zones, zone, &servers);
+        write_zone(pen, zones, zone, &servers, &[]);
         for label in [&b"svc"[..], b"pod"] {
             put_empty(pen, zones, label, zone);
         }
@@ -38,18 +39,42 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster) {
         pen.put();
         pen.set_ttl(cluster.options().ttl_secs);
     }
-    // No Service has a name in a reverse zone.
-    let unnamed = servers.into_iter().map(|server| NameServer { labels: vec![], ..server });
-    let unnamed = sorted(unnamed);
+    let unnamed = unnamed(servers);
     for zone in zones.reverse() {
-        write_zone(pen, zones, zone, &unnamed);
+        write_reverse_with(pen, cluster, zone, &unnamed);
     }
 }
 
-/// The zone's NS records, and `ns.dns`.
-fn write_zone(pen: &mut Pen<'_>, zones: &Zones, zone: &Name, servers: &[NameServer]) {
+/// The names of one reverse zone.
+pub(super) fn write_reverse(pen: &mut Pen<'_>, cluster: &Cluster, zone: &Name) {
+    write_reverse_with(pen, cluster, zone, &unnamed(name_servers(cluster)));
+}
+
+/// A zone that is the name of one address has its PTR records.
+fn write_reverse_with(pen: &mut Pen<'_>, cluster: &Cluster, zone: &Name, servers: &[NameServer]) {
+    let address = reverse::address(zone);
+    let names = address.map(|address| super::reverse::names(pen, cluster, address));
+    write_zone(pen, cluster.zones(), zone, servers, &names.unwrap_or_default());
+}
+
+/// No Service has a name in a reverse zone.
+fn unnamed(servers: Vec<NameServer>) -> Vec<NameServer> {
+    sorted(servers.into_iter().map(|server| NameServer { labels: vec![], ..server }))
+}
+
+/// The zone's NS records, the PTR records of its own name, and `ns.dns`.
+fn write_zone(
+    pen: &mut Pen<'_>,
+    zones: &Zones,
+    zone: &Name,
+    servers: &[NameServer],
+    pointed_to: &[Name],
+) {
     let Some(default) = pen.name(&[b"ns", b"dns"], zone) else { return };
+    pen.begin(zone);
     write_name_servers(pen, zone, &default, servers);
+    pen.answer_pointers(zone, pointed_to);
+    pen.put();
     put_empty(pen, zones, b"dns", zone);
     if zones.is_own(&default, zone) {
         pen.begin(&default);
@@ -124,7 +149,6 @@ fn write_name_servers(pen: &mut Pen<'_>, apex: &Name, default: &Name, servers: &
             Name::compose(&labels, apex)
         }
     };
-    pen.begin(apex);
     if servers.iter().any(|server| target(server).is_some()) {
         pen.answer(Rtype::NS);
         for of_name in servers.chunk_by(|one, next| one.labels == next.labels) {
@@ -138,5 +162,4 @@ fn write_name_servers(pen: &mut Pen<'_>, apex: &Name, default: &Name, servers: &
             }
         }
     }
-    pen.put();
 }

@@ -131,11 +131,18 @@ impl<'p> Pen<'p> {
             return self.remove(owner);
         }
         self.begin(owner);
-        self.answer(Rtype::PTR);
+        self.answer_pointers(owner, targets);
+        self.put();
+    }
+
+    /// Adds the answer for PTR, if there are targets.
+    pub(super) fn answer_pointers(&mut self, owner: &Name, targets: &[Name]) {
+        if !targets.is_empty() {
+            self.answer(Rtype::PTR);
+        }
         for target in targets {
             self.pointer(owner, Rtype::PTR, target);
         }
-        self.put();
     }
 
     /// Lists endpoints whose names are not stored: see `EntryWriter::list_endpoints`.

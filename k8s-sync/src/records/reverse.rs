@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use wire::endpoint::AddressLabel;
 use wire::name::{NAME_LEN_MAX, Name};
 
+use super::apex;
 use super::label::{EndpointLabel, Label};
 use super::pen::{NamedService, Pen};
 use super::sorted;
@@ -27,29 +28,32 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     if !cluster.zones().has_address(address) {
         return;
     }
-    let cluster_ip_of = cluster.with_cluster_ip(address);
-    if cluster_ip_of.is_none()
+    if let Some(zone) = cluster.zones().of_address(address) {
+        return apex::write_reverse(pen, cluster, zone);
+    }
+    if cluster.with_cluster_ip(address).is_none()
         && let Some(service) = only_service(cluster, address)
         && prepare_name(pen, cluster, service)
     {
         return pen.point(address);
     }
     let Some(owner) = cluster.zones().reverse_name(address) else { return };
-    match cluster_ip_of {
-        Some(id) => {
-            let name = cluster.service_key(id).and_then(|key| service_name(pen, cluster, key));
-            pen.put_pointers(&owner, name.as_slice());
-        }
-        None => {
-            let targets = sorted(targets(cluster, address));
-            let names = targets.iter().filter_map(|Target { service, label }| {
-                let service = service_name(pen, cluster, *service)?;
-                label.name(pen, &service)
-            });
-            let names: Vec<Name> = names.collect();
-            pen.put_pointers(&owner, &names);
-        }
+    let names = names(pen, cluster, address);
+    pen.put_pointers(&owner, &names);
+}
+
+/// The names that the address's PTR records point to.
+pub(super) fn names(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) -> Vec<Name> {
+    if let Some(id) = cluster.with_cluster_ip(address) {
+        let name = cluster.service_key(id).and_then(|key| service_name(pen, cluster, key));
+        return name.into_iter().collect();
     }
+    let targets = sorted(targets(cluster, address));
+    let names = targets.iter().filter_map(|Target { service, label }| {
+        let service = service_name(pen, cluster, *service)?;
+        label.name(pen, &service)
+    });
+    names.collect()
 }
 
 /// The Service, if the address has a single endpoint whose label spells it.
