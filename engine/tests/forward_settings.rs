@@ -10,9 +10,7 @@ use engine::client::Transport;
 use engine::corefile::value::target::Target;
 use engine::corefile::value::zone::Zone;
 use engine::forward::options::{ForwardOptions, UpstreamTls};
-use engine::forward::{
-    AddressOrigin, ForwardFailure, ForwardSettings, ShardNumber, TYPE_HINFO, Upstreams, Way,
-};
+use engine::forward::{AddressOrigin, ForwardFailure, ForwardSettings, TYPE_HINFO, Upstreams, Way};
 use engine::metrics::{Build, Format, Metrics};
 use upstream::{Manner, Upstream, deadline, forward, question, run, until, unused_address};
 
@@ -203,8 +201,7 @@ fn an_upstream_that_returns_the_probe_is_removed_and_reported() {
         let zone = Zone::root();
         let settings =
             Arc::new(ForwardSettings::load(&options, Some(&zone), &metrics).await.unwrap());
-        let shard = ShardNumber { index: 0, count: 2 };
-        let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
+        let upstreams = Upstreams::new(&settings, 0, &metrics.shard(0));
         until("both are probed", || looping.seen_count() > 0 && good.seen_count() > 0).await;
         let [of_looping, of_good] = [&looping, &good].map(|upstream| {
             let seen = upstream.seen().remove(0);
@@ -283,8 +280,7 @@ fn if_all_upstreams_loop_none_is_asked() {
         let settings =
             ForwardSettings::load(&options, Some(&Zone::root()), &metrics).await.unwrap();
         let settings = Arc::new(settings);
-        let shard = ShardNumber { index: 0, count: 1 };
-        let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
+        let upstreams = Upstreams::new(&settings, 0, &metrics.shard(0));
         until("it is probed", || upstream.seen_count() > 0).await;
         assert!(settings.is_own_probe(&upstream.seen()[0].message[12..12 + 17 + 17 + 1]));
         let outcome = upstreams.ask(&question("www.example.org", Transport::Udp), deadline()).await;

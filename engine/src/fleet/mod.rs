@@ -22,7 +22,6 @@ mod thread;
 use crate::answer::exit::Reports;
 use crate::cli::Steer;
 use crate::client::ListenerId;
-use crate::forward::ShardNumber;
 use crate::heart::Heart;
 use crate::io::socket::ShardSockets;
 use crate::limits::SYNC_STOP_LOOK_EVERY;
@@ -131,7 +130,7 @@ impl Fleet {
             let parts = ShardParts {
                 settings,
                 core: *core,
-                number: ShardNumber { index, count: cores.len() },
+                index,
                 reports: reports.clone(),
                 fills,
                 metrics: Arc::clone(metrics),

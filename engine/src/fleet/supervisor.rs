@@ -250,7 +250,7 @@ impl Member {
         trouble: &Arc<Notify>,
         now: Instant,
     ) {
-        let index = self.parts.number.index;
+        let index = self.parts.index;
         match self.start_successor(trouble) {
             Ok(thread) => {
                 let old = std::mem::replace(&mut self.thread, thread);

@@ -16,7 +16,6 @@ use rustix::thread::gettid;
 use super::mailbox::Inbox;
 use super::{Backend, FleetSettings};
 use crate::answer::exit::Reports;
-use crate::forward::ShardNumber;
 use crate::heart::Heart;
 use crate::io::DatagramIo;
 use crate::io::mmsg::Mmsg;
@@ -33,7 +32,7 @@ use crate::tcp::TcpService;
 pub(super) struct ShardParts {
     pub(super) settings: FleetSettings,
     pub(super) core: Option<CoreId>,
-    pub(super) number: ShardNumber,
+    pub(super) index: usize,
     pub(super) reports: Reports,
     pub(super) fills: Fills,
     pub(super) metrics: Arc<ShardMetrics>,
@@ -52,7 +51,7 @@ impl ShardThread {
     /// # Errors
     /// The kernel's, for the ring or the thread.
     pub(super) fn start(parts: ShardParts, inbox: Inbox, heart: Arc<Heart>) -> io::Result<Self> {
-        let index = parts.number.index;
+        let index = parts.index;
         let (report, started) = bounded(1);
         let own_heart = Arc::clone(&heart);
         let handle =
@@ -80,7 +79,7 @@ fn run(
     heart: Arc<Heart>,
     report: &Sender<io::Result<Pid>>,
 ) -> io::Result<()> {
-    let ShardParts { settings, core, number, reports, fills, metrics } = parts;
+    let ShardParts { settings, core, index, reports, fills, metrics } = parts;
     let Inbox { updates, bell } = inbox;
     if let Some(core) = core
         && !core_affinity::set_for_current(core)
@@ -88,7 +87,7 @@ fn run(
         tracing::warn!(core = core.id, "a shard could not be pinned to its core");
     }
     let io_metrics = Arc::clone(&metrics);
-    let responder = Rc::new(RefCell::new(Responder::new(number, reports, fills, metrics)));
+    let responder = Rc::new(RefCell::new(Responder::new(index, reports, fills, metrics)));
     let bell = Rc::new(bell);
     let tcp = TcpService::new(Rc::clone(&bell));
     let busy_poll = settings.busy_poll;

@@ -13,7 +13,7 @@ use wire::header::Rcode;
 /// Why a question got no response from upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForwardFailure {
-    /// As many queries are in flight as `max_concurrent`, or our own bound, allows one shard.
+    /// As many queries are in flight as `max_concurrent`, or our own bound for a shard, allows.
     TooMany { max: usize },
     /// Every upstream is down or loops, and none may be tried.
     NoneHealthy,

@@ -15,6 +15,7 @@ mod failure;
 mod health;
 mod hedge;
 mod host;
+mod in_flight;
 mod link;
 mod looping;
 pub mod options;
@@ -41,12 +42,12 @@ pub use looping::TYPE_HINFO;
 pub use settings::{AddressOrigin, ForwardSettings, SettingsError, Upstream, Way};
 
 use crate::client::Transport;
-use crate::limits::FORWARD_IN_FLIGHT_MAX;
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::question::OwnedQuestion;
 use edns::{NOERROR, NXDOMAIN};
 use health::UpstreamState;
 use hedge::HedgeBudget;
+use in_flight::InFlightGuard;
 use link::Link;
 use options::Policy;
 use policy::Order;
@@ -63,21 +64,13 @@ pub struct UpstreamQuestion {
     pub options: Option<Arc<[u8]>>,
 }
 
-/// The index of a shard, and the number of shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardNumber {
-    pub index: usize,
-    pub count: usize,
-}
-
 /// The upstreams of one `forward` line in one shard.
 pub struct Upstreams {
     settings: Arc<ForwardSettings>,
     /// By upstream.
     links: Vec<Rc<Link>>,
     metrics: Arc<ShardMetrics>,
-    in_flight: Cell<usize>,
-    in_flight_max: usize,
+    shard: usize,
     /// Questions so far, for `policy round_robin`.
     turn: Cell<usize>,
     hedges: RefCell<HedgeBudget>,
@@ -89,24 +82,23 @@ impl Upstreams {
     #[must_use]
     pub fn new(
         settings: &Arc<ForwardSettings>,
-        shard: ShardNumber,
+        shard: usize,
         metrics: &Arc<ShardMetrics>,
     ) -> Rc<Self> {
         let buffer = Rc::default();
         let links: Vec<_> = (0..settings.upstreams.len())
-            .map(|index| Rc::new(Link::new(settings, index, shard.index, &buffer)))
+            .map(|index| Rc::new(Link::new(settings, index, shard, &buffer)))
             .collect();
-        if shard.index == 0 {
+        if shard == 0 {
             looping::probe(&links);
         }
-        let share = settings.options.max_concurrent.map(|max| max.div_ceil(shard.count));
+        settings.in_flight.restart(shard);
         Rc::new(Self {
             settings: Arc::clone(settings),
             links,
             metrics: Arc::clone(metrics),
-            in_flight: Cell::new(0),
-            in_flight_max: share.unwrap_or(usize::MAX).min(FORWARD_IN_FLIGHT_MAX),
-            turn: Cell::new(shard.index),
+            shard,
+            turn: Cell::new(shard),
             hedges: RefCell::default(),
         })
     }
@@ -157,21 +149,15 @@ impl Upstreams {
         self.settings.options.cancel_after
     }
 
-    /// Questions in flight.
+    /// This shard's questions in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.get()
+        self.settings.in_flight.of_shard(self.shard)
     }
 
     fn admit(&self) -> Result<InFlightGuard<'_>, ForwardFailure> {
-        let in_flight = self.in_flight.get();
-        if in_flight >= self.in_flight_max {
-            self.metrics.count(ShardEvent::ForwardRejected, 1);
-            return Err(ForwardFailure::TooMany { max: self.in_flight_max });
-        }
-        self.in_flight.set(in_flight + 1);
-        debug_assert!(self.in_flight.get() <= FORWARD_IN_FLIGHT_MAX);
-        Ok(InFlightGuard { in_flight: &self.in_flight })
+        let admitted = self.settings.in_flight.admit(self.shard);
+        admitted.inspect_err(|_| self.metrics.count(ShardEvent::ForwardRejected, 1))
     }
 
     /// The upstreams to try. If all are down, one at random, since the health checks may be at
@@ -304,17 +290,5 @@ impl Upstreams {
 
     fn fails_over(&self, response: &Response) -> bool {
         self.settings.options.failover.contains(&response.rcode)
-    }
-}
-
-/// Counts one question as in flight while it exists.
-struct InFlightGuard<'r> {
-    in_flight: &'r Cell<usize>,
-}
-
-impl Drop for InFlightGuard<'_> {
-    fn drop(&mut self) {
-        debug_assert!(self.in_flight.get() > 0);
-        self.in_flight.set(self.in_flight.get() - 1);
     }
 }

@@ -1,7 +1,8 @@
 //! A `forward` line ready for use: resolv.conf files read, host names resolved, certificates
 //! loaded. The control plane does that.
 //!
-//! All shards share the settings. They are immutable but for one flag: whether an upstream loops.
+//! All shards share the settings. They are immutable but for what upstreams loop, and how many
+//! questions are in flight.
 //! Invariant: 1 to `UPSTREAMS_MAX` upstreams.
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig};
 
+use super::in_flight::InFlight;
 use super::looping::Probe;
 use super::resolv_conf::{name_servers, upstream_address};
 use super::{host, tls};
@@ -34,6 +36,7 @@ pub struct ForwardSettings {
     pub files: Vec<PathBuf>,
     /// Messages for the log: what was skipped, and what to do about it.
     pub warnings: Vec<String>,
+    pub(super) in_flight: InFlight,
 }
 
 /// One upstream server.
@@ -121,7 +124,9 @@ impl ForwardSettings {
             let metrics = metrics.upstream(address);
             upstreams.push(Upstream { address, origin, way, metrics, probe });
         }
-        Ok(Self { options: options.clone(), upstreams, files, warnings: found.warnings })
+        let in_flight = InFlight::new(metrics.shard_count(), options.max_concurrent);
+        let (options, warnings) = (options.clone(), found.warnings);
+        Ok(Self { options, upstreams, files, warnings, in_flight })
     }
 }
 

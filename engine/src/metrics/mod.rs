@@ -336,6 +336,11 @@ impl Metrics {
         Arc::clone(&self.sources.shards[index])
     }
 
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
+        self.sources.shards.len()
+    }
+
     /// The index of these labels, the same before and after a reload. `None` once `LABEL_SETS_MAX`
     /// are in use; requests are not counted then.
     #[must_use]

@@ -27,7 +27,7 @@ use crate::answer::chase::View;
 use crate::answer::{Ask, Sources};
 use crate::cache::{self, Cache, Filled, Times};
 use crate::client::Transport;
-use crate::forward::{ForwardFailure, ForwardSettings, ShardNumber, UpstreamQuestion, Upstreams};
+use crate::forward::{ForwardFailure, ForwardSettings, UpstreamQuestion, Upstreams};
 use crate::limits::{FILLS_PER_BATCH_MAX, FORWARD_TIMEOUT, PURSUITS_MAX, WAITERS_MAX};
 use crate::metrics::{ShardEvent, ShardMetrics};
 use crate::plan::{CachePlan, Plan, Vantage};
@@ -37,7 +37,7 @@ use waiter::{FlightResult, LateAnswers, ReturnTo, Waiter};
 
 /// One shard's caches, upstreams and flights.
 pub struct Resolver {
-    shard: ShardNumber,
+    shard: usize,
     metrics: Arc<ShardMetrics>,
     /// By `CacheSlot`, as `cache_plans`.
     caches: Vec<Cache>,
@@ -89,7 +89,7 @@ pub struct UpstreamRequest {
 impl Resolver {
     #[must_use]
     pub fn new(
-        shard: ShardNumber,
+        shard: usize,
         metrics: Arc<ShardMetrics>,
         late_answers: LateAnswers,
         fills: Fills,
@@ -384,7 +384,7 @@ impl Resolver {
 
     pub(crate) fn publish_counts(&self) {
         for (cache, plan) in self.caches.iter().zip(&self.cache_plans) {
-            plan.metrics.publish(self.shard.index, cache);
+            plan.metrics.publish(self.shard, cache);
         }
     }
 }

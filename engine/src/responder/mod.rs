@@ -24,7 +24,6 @@ use crate::answer::glance::{Glance, Looked, at_a_glance, look};
 use crate::answer::{Pursue, Scratch, Sources, Verdict, in_full, seen_by};
 use crate::cache::Cache;
 use crate::client::{Arrival, ListenerId, Packet};
-use crate::forward::ShardNumber;
 use crate::limits::{LOOK_AHEAD, VIEW_TEXT_LEN_MAX};
 use crate::metrics::ShardMetrics;
 use crate::plan::{Block, Plan, TableSlot};
@@ -76,20 +75,15 @@ impl QueryMemory {
 
 impl Responder {
     #[must_use]
-    pub fn new(
-        number: ShardNumber,
-        reports: Reports,
-        fills: Fills,
-        metrics: Arc<ShardMetrics>,
-    ) -> Self {
-        let exit = Exit::new(Arc::clone(&metrics), reports, number.index);
+    pub fn new(shard: usize, reports: Reports, fills: Fills, metrics: Arc<ShardMetrics>) -> Self {
+        let exit = Exit::new(Arc::clone(&metrics), reports, shard);
         let late_answers = LateAnswers::new(Arc::clone(&metrics), exit.clone());
         Self {
             exit,
-            resolver: Resolver::new(number, Arc::clone(&metrics), late_answers, fills),
+            resolver: Resolver::new(shard, Arc::clone(&metrics), late_answers, fills),
             metrics,
             // Different in each shard, so that they do not rotate in step.
-            sources: Sources::new(number.index.wrapping_mul(7919)),
+            sources: Sources::new(shard.wrapping_mul(7919)),
             names: Box::new(std::array::from_fn(|_| Name::default())),
             memory: Box::default(),
         }

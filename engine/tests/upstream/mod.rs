@@ -24,7 +24,7 @@ use engine::config;
 use engine::corefile::Surroundings;
 use engine::corefile::value::target::Target;
 use engine::forward::options::ForwardOptions;
-use engine::forward::{ForwardFailure, ForwardSettings, ShardNumber, UpstreamQuestion, Upstreams};
+use engine::forward::{ForwardFailure, ForwardSettings, UpstreamQuestion, Upstreams};
 use engine::limits::FORWARD_TIMEOUT;
 use engine::metrics::{Build, Metrics, UpstreamEvent};
 use engine::question::OwnedQuestion;
@@ -332,8 +332,7 @@ impl Rig {
         let build = Build::default();
         let metrics = Metrics::new(build, 1);
         let settings = Arc::new(ForwardSettings::load(options, None, &metrics).await.unwrap());
-        let shard = ShardNumber { index: 0, count: 1 };
-        let upstreams = Upstreams::new(&settings, shard, &metrics.shard(0));
+        let upstreams = Upstreams::new(&settings, 0, &metrics.shard(0));
         Self { settings, upstreams, metrics }
     }
 
