@@ -168,6 +168,19 @@ fn arguments_that_are_not_zones() {
 }
 
 #[test]
+fn braces_close_on_the_line_of_the_last_option() {
+    check(". {\n health { lameduck 5s }\n}", &["dns://.:53 | health=* 8080 5s"]);
+    check_warnings(
+        ". {\n hosts x.hosts {\n ttl 5\n fallthrough }\n whoami\n}",
+        &[(4, 14, "CoreDNS reads this '}' as a word of 'fallthrough'")],
+    );
+    check_mistakes(
+        ". {\n health { lameduck 5s } }\n",
+        &[(2, 25, "Unexpected '}' because no matching opening brace")],
+    );
+}
+
+#[test]
 fn grammar() {
     check(".\nerrors # all\nready\n", &["dns://.:53 | errors=false | ready=* 8181 UntilReady"]);
     check(
@@ -179,15 +192,6 @@ fn grammar() {
         &["dns://.:53 | bind=127.0.0.1%0 | bind=::1%0"],
     );
     check(". {\n health {\n }\n}", &["dns://.:53 | health=* 8080 0ns"]);
-    check(". {\n health { lameduck 5s }\n}", &["dns://.:53 | health=* 8080 5s"]);
-    check_warnings(
-        ". {\n hosts x.hosts {\n ttl 5\n fallthrough }\n whoami\n}",
-        &[(4, 14, "CoreDNS reads this '}' as a word of 'fallthrough'")],
-    );
-    check_mistakes(
-        ". {\n health { lameduck 5s } }\n",
-        &[(2, 25, "Unexpected '}' because no matching opening brace")],
-    );
     check_mistakes(
         ". {\n errors\n",
         &[(2, 2, "Syntax error: Unexpected token 'errors', expecting '}'")],

@@ -41,6 +41,20 @@ const ROWS: &[(&str, &[Row])] = &[
     ("cache-word", CACHE_WORD),
     ("bind", BIND),
     ("shared-snapshot", SHARED_SNAPSHOT),
+    ("http-port", HTTP_PORT),
+];
+
+const HTTP_PORT: &[Row] = &[
+    (
+        ".:8080 {\n bind 127.0.0.1\n whoami\n health\n ready\n}",
+        &[(4, 2, "':8080' is an address of DNS over TCP too")],
+    ),
+    (
+        ".:53 {\n whoami\n prometheus 10.0.0.1:9153\n}\ntls://.:9153 {\n whoami\n}",
+        &[(3, 13, "'10.0.0.1:9153' is an address of DNS over TCP too")],
+    ),
+    (".:9153 {\n bind 10.0.0.1\n whoami\n prometheus\n}", &[]),
+    (".:9153 {\n bind 10.0.0.1\n whoami\n health 10.0.0.2:9153\n}", &[]),
 ];
 
 const SHARED_SNAPSHOT: &[Row] = &[

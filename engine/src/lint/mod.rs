@@ -8,6 +8,7 @@
 
 mod bind;
 pub(crate) mod files;
+mod http_port;
 mod reach;
 mod reverse;
 mod source;
@@ -98,6 +99,11 @@ pub const LINTS: &[Lint] = &[
         name: "shared-snapshot",
         doc: "two `kubernetes` lines write the same `snapshot` file",
         find: files::shared_snapshot,
+    },
+    Lint {
+        name: "http-port",
+        doc: "an HTTP endpoint has an address of a server block",
+        find: http_port::shared,
     },
 ];
 
