@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain_in_time(start_up::last_words(&cli, &format!("{error:#}")));
+            output::complain_in_time(&start_up::last_words(&cli, &format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -36,13 +36,16 @@ pub(crate) fn complain(text: &str) {
 }
 
 /// The same for a server, which must not wait for a slow reader: gives up after `STDERR_TIMEOUT`.
-pub(crate) fn complain_in_time(text: String) {
+/// Where no thread can be made, it waits: that may be what the text is about.
+pub(crate) fn complain_in_time(text: &str) {
     let (done, is_done) = bounded::<()>(1);
+    let owned = text.to_owned();
     let writing = std::thread::Builder::new().name("stderr".into()).spawn(move || {
-        complain(&text);
+        complain(&owned);
         drop(done);
     });
-    if writing.is_ok() {
-        let _ = is_done.recv_timeout(STDERR_TIMEOUT);
+    match writing {
+        Ok(_) => drop(is_done.recv_timeout(STDERR_TIMEOUT)),
+        Err(_) => complain(text),
     }
 }
