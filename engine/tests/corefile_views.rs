@@ -42,6 +42,11 @@ fn expressions_fail_in_the_words_of_coredns() {
         ("@", 8, "unrecognized character: U+0040 '@' (1:1)"),
         ("name() matches '('", 15, "error parsing regexp: unclosed group: `(` (1:8)"),
         ("type == 'A'", 8, "'type' is a function: write `type()` (1:1)"),
+        (
+            "metadata('kubernetes/client-namespace') == 'dev'",
+            8,
+            "'kubernetes/client-namespace' is known but not built yet",
+        ),
         ("date('2020') == 1", 8, "'date' is known but not built yet"),
         ("name()[0] == 'a'", 8, "'[' is known but not built yet"),
         ("size() / 2 == 1", 15, "'/' is known but not built yet"),

@@ -57,6 +57,13 @@ pub struct QueryLabels {
     view: Option<String>,
 }
 
+/// Whether CoreDNS has this label before it chooses a block, and ringdns never.
+pub(super) fn is_lacking(label: &str) -> bool {
+    label
+        .strip_prefix("kubernetes/")
+        .is_some_and(|label| label.starts_with("client-") || matches!(label, "zone" | "cluster"))
+}
+
 /// What a name of a cluster asks for.
 #[derive(Clone, Copy, Default)]
 struct ClusterName<'n> {

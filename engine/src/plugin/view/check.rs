@@ -10,6 +10,8 @@ use regex::bytes::Regex;
 use super::program::{Comparison, Fact, IntOperator, Part, TextOperator, TextTest};
 use super::syntax::{ChainLink, Expr, ExprForm};
 use super::token::ExprFault;
+use crate::corefile::word::quoted;
+use crate::plugin::metadata;
 
 /// The type of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,6 +358,11 @@ impl Checker {
                 return Err(ExprFault::new(message, arg.at));
             }
             texts.push(part);
+        }
+        if let ("metadata", Some(Part::Text(label))) = (name, texts.first())
+            && metadata::is_lacking(label)
+        {
+            return Err(ExprFault::not_built(&quoted(label), args[0].at));
         }
         let mut texts = texts.into_iter();
         let mut text = || texts.next().unwrap_or_else(|| Part::Text("".into()));
