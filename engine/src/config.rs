@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::convert;
+use crate::convert::{self, custom::TextPart};
 use crate::corefile::parser::ParsedBlock;
 use crate::corefile::report::{Contents, Mistake, Report, Severity};
 use crate::corefile::stream::{self, MountedFile, Stream};
@@ -122,7 +122,7 @@ pub(crate) fn read_rendered(
     let mut stream = Stream::new(name, path, text, surroundings);
     known.into_iter().for_each(|mistake| stream.mistakes.push(mistake));
     let parsed = parser::blocks(&mut stream);
-    compile(name, path, stream, parsed, surroundings)
+    compile(whole(name, name), path, stream, parsed, surroundings)
 }
 
 /// Reads a key of a ConfigMap, which may import others of its keys, with mistakes that are known
@@ -144,7 +144,8 @@ pub(crate) fn read_mounted(
         false => parser::blocks(&mut stream),
     };
     let imported = stream.files.clone();
-    (compile(&file.name, None, stream, parsed, surroundings), imported)
+    let name = whole(&file.key, &file.name);
+    (compile(name, None, stream, parsed, surroundings), imported)
 }
 
 /// Reads a text that a server block imports: directives without a block around them.
@@ -159,11 +160,17 @@ pub(crate) fn read_part(
 ) -> Result<Config, Report> {
     let mut stream = Stream::new(name, path, text, surroundings);
     let parsed = parser::part(&mut stream);
-    compile(name, path, stream, vec![parsed], surroundings)
+    compile(None, path, stream, vec![parsed], surroundings)
 }
 
+/// `name`, unless the file's own name says that it is imported by others.
+fn whole<'n>(file: &str, name: &'n str) -> Option<&'n str> {
+    TextPart::of(file).is_none().then_some(name)
+}
+
+/// `name`: of a whole Corefile, which has a server block.
 fn compile(
-    name: &str,
+    name: Option<&str>,
     path: Option<&Path>,
     stream: Stream<'_>,
     parsed: Vec<ParsedBlock>,
@@ -187,7 +194,7 @@ fn compile(
     let named_files = lint::files::named(&linted);
     lint::check(linted, &mut context);
     let is_empty = blocks.is_empty() && context.mistakes.errors.is_empty() && !is_stopped;
-    if is_empty {
+    if is_empty && let Some(name) = name {
         context.mistakes.push(empty(name));
     }
     let mut mistakes = context.mistakes;

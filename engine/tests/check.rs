@@ -222,6 +222,8 @@ fn folders() {
         ("a/c.server", "corp.example {\n forwrad . 192.0.2.1\n}\n"),
         ("a/notes.txt", "not a Corefile"),
         ("b/x.override", "errors\nlop\n"),
+        ("c/Corefile", ". {\n whoami\n}\n"),
+        ("c/empty.server", "# keeps the glob of an import from being a warning\n"),
         ("empty/notes.txt", ""),
     ]);
     rig.check(
@@ -233,6 +235,7 @@ fn folders() {
         ],
     );
     rig.check(&["b"], 1, &["b/x.override:2:1: Unknown directive 'lop'"]);
+    rig.check(&["--strict", "c"], 0, &[]);
     rig.check(&["b/x.override"], 1, &["b/x.override:2:1: Unknown directive 'lop'"]);
     rig.check(&["empty"], 1, &["-:-:-: open empty: this folder has no Corefile"]);
 }
