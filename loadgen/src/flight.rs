@@ -8,6 +8,8 @@
 
 /// Number of ids.
 pub const ID_COUNT: usize = 1 << 16;
+/// Most queries in flight on one socket: half of the ids, so that a used one rests.
+pub const SOCKET_OUTSTANDING_MAX: u32 = ID_COUNT as u32 / 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotState {
@@ -51,6 +53,8 @@ pub struct Flight {
 impl Flight {
     /// Room for `outstanding_max` queries in flight and as many again, so that a free slot is near.
     pub fn new(outstanding_max: usize, capacity_max: usize) -> Self {
+        let ids_max = SOCKET_OUTSTANDING_MAX as usize;
+        assert!(outstanding_max <= ids_max, "{outstanding_max} queries on one socket");
         let capacity = capacity_max.max(outstanding_max * 2).next_power_of_two().clamp(2, ID_COUNT);
         let unused = Slot { intended_ns: 0, query: 0, id: 0, state: SlotState::Unused };
         Self { slots: vec![unused; capacity].into(), next_id: 0, outstanding: 0, rested: 0 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cli::{Family, RunFlags};
 use crate::flag_error::FlagError;
+use crate::flight::SOCKET_OUTSTANDING_MAX;
 use crate::schedule::{Rate, Spacing};
 use crate::tally::LATENCY_NS_MAX;
 use crate::transport::{Mode, Transport};
@@ -172,12 +173,12 @@ impl RunFlags {
 
     fn outstanding_max(&self, clients: usize) -> Result<u32, FlagError> {
         let outstanding_max = self.outstanding.unwrap_or_else(|| match &self.rate {
-            Some(_) => (clients as u32).saturating_mul(32_768).min(OUTSTANDING_MAX),
+            Some(_) => (clients as u32).saturating_mul(SOCKET_OUTSTANDING_MAX).min(OUTSTANDING_MAX),
             None => 100.max(clients as u32),
         });
         range((1..=OUTSTANDING_MAX).contains(&outstanding_max), "-q", "1 to 4194304")?;
         range(
-            u64::from(outstanding_max) <= clients as u64 * 32_768,
+            u64::from(outstanding_max) <= clients as u64 * u64::from(SOCKET_OUTSTANDING_MAX),
             "-q",
             "at most 32768 for each socket (-c), half of the 65536 query ids",
         )?;

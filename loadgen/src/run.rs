@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -162,9 +163,28 @@ fn run_ns(plan: &Plan, totals: &Totals, is_interrupted: bool) -> u64 {
     }
 }
 
-/// Thread `thread`'s part of `whole`, divided evenly.
-fn part(whole: usize, thread: usize, thread_count: usize) -> usize {
-    whole / thread_count + usize::from(thread < whole % thread_count)
+/// Part `index` of `whole`, divided evenly by `count`.
+fn part(whole: usize, index: usize, count: usize) -> usize {
+    whole / count + usize::from(index < whole % count)
+}
+
+/// The numbers of a thread's sockets, among those of all threads.
+fn sockets_of(plan: &Plan, thread: usize) -> Range<usize> {
+    let count = |thread| part(plan.socket_count, thread, plan.thread_count);
+    let first = (0..thread).map(count).sum();
+    first..first + count(thread)
+}
+
+/// A thread's bound on queries in flight: in proportion to its sockets, since each has its own ids.
+/// If there are fewer queries than sockets, an even part, so that each thread has one.
+fn outstanding_max(plan: &Plan, thread: usize) -> u32 {
+    let whole = plan.outstanding_max as usize;
+    let part: usize = if whole < plan.socket_count {
+        part(whole, thread, plan.thread_count)
+    } else {
+        sockets_of(plan, thread).map(|socket| part(whole, socket, plan.socket_count)).sum()
+    };
+    part as u32
 }
 
 /// Sockets that are ready to be handed to their thread.
@@ -187,17 +207,15 @@ impl Prepared {
 }
 
 fn prepare(plan: &Plan, thread: usize) -> io::Result<Prepared> {
-    let socket_count = part(plan.socket_count, thread, plan.thread_count);
-    let outstanding_max = part(plan.outstanding_max as usize, thread, plan.thread_count) as u32;
-    let before: usize =
-        (0..thread).map(|thread| part(plan.socket_count, thread, plan.thread_count)).sum();
-    let local = plan.local.map(|local| sender::nth_local(local, before));
+    let sockets = sockets_of(plan, thread);
+    let outstanding_max = outstanding_max(plan, thread);
+    let local = plan.local.map(|local| sender::nth_local(local, sockets.start));
     let udp = || {
         UdpSockets::open(&UdpOptions {
             server: plan.server,
             local,
             buffer_len: plan.buffer_len,
-            socket_count,
+            socket_count: sockets.len(),
             outstanding_max,
             is_segmenting: plan.is_segmenting,
         })
@@ -206,7 +224,7 @@ fn prepare(plan: &Plan, thread: usize) -> io::Result<Prepared> {
         Tcp::new(TcpOptions {
             server: plan.server,
             local,
-            connection_count: socket_count,
+            connection_count: sockets.len(),
             outstanding_max,
             reconnect_after: plan.reconnect_after,
         })
@@ -236,7 +254,7 @@ fn share<'w>(
         clock,
         workload,
         pace,
-        outstanding_max: part(plan.outstanding_max as usize, thread, plan.thread_count) as u32,
+        outstanding_max: outstanding_max(plan, thread),
         index,
         count,
         sends_max: plan.sends_max,
@@ -260,4 +278,40 @@ pub fn find_cores(numbers: &[usize]) -> Result<Vec<CoreId>, RunError> {
             found.ok_or(RunError::NoSuchCore { core, count: there.len() })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::flight::SOCKET_OUTSTANDING_MAX;
+
+    #[test]
+    fn no_socket_gets_more_queries_than_it_has_ids() {
+        let socket_max = SOCKET_OUTSTANDING_MAX as usize;
+        let check = |threads: usize, sockets: usize, outstanding: usize| {
+            let flags = format!("loadgen -T {threads} -c {sockets} -q {outstanding}");
+            let plan = Cli::parse_from(flags.split(' ')).run.plan(1).unwrap();
+            let mut sum = 0;
+            for thread in 0..threads {
+                let part = outstanding_max(&plan, thread) as usize;
+                assert!(part > 0, "{flags}: thread {thread}");
+                let per_socket = part.div_ceil(sockets_of(&plan, thread).len());
+                assert!(per_socket <= socket_max, "{flags}: {per_socket} on a socket");
+                sum += part;
+            }
+            assert_eq!(sum, outstanding, "{flags}");
+            assert_eq!(sockets_of(&plan, threads - 1).end, sockets, "{flags}");
+        };
+        for threads in 1..=6 {
+            for sockets in threads..=14 {
+                let most = sockets * socket_max;
+                for outstanding in (threads..=sockets + 1).chain([100, 1_000, most - 1, most]) {
+                    check(threads, sockets, outstanding);
+                }
+            }
+        }
+    }
 }
