@@ -190,14 +190,10 @@ impl<'w> Driver<'w> {
             return;
         };
         let message = self.share.workload.message(query);
-        match answer::match_question(packet, message.bytes, message.question_len) {
-            QuestionMatch::Same => {}
-            QuestionMatch::OtherCase => counts.other_case += 1,
-            QuestionMatch::LeftOut => counts.question_left_out += 1,
-            QuestionMatch::Wrong => {
-                counts.wrong_question += 1;
-                return;
-            }
+        let question = answer::match_question(packet, message.bytes, message.question_len);
+        if question == QuestionMatch::Wrong {
+            counts.wrong_question += 1;
+            return;
         }
         match status {
             IdStatus::InFlight { intended_ns, .. } => {
@@ -212,6 +208,12 @@ impl<'w> Driver<'w> {
                 counts.answered[usize::from(header.rcode)] += 1;
                 counts.answered_bytes += packet.len() as u64;
                 counts.truncated += u64::from(header.truncated);
+                match question {
+                    QuestionMatch::Same => {}
+                    QuestionMatch::OtherCase => counts.other_case += 1,
+                    QuestionMatch::LeftOut => counts.question_left_out += 1,
+                    QuestionMatch::Wrong => unreachable!("counted as a wrong question above"),
+                }
                 if let Some(expectation) = self.share.workload.expectation(query) {
                     if expectation.is_met_by(packet) {
                         counts.verified += 1;

@@ -26,6 +26,8 @@ pub(crate) enum Twist {
     RepeatLast,
     Truncated,
     OtherCase,
+    /// Both: in another case, and the previous one again first.
+    RepeatLastOtherCase,
     Servfail,
     FormerrWithoutQuestion,
 }
@@ -150,7 +152,7 @@ fn serve_udp(socket: &UdpSocket, behaviour: Behaviour, stop: &AtomicBool, seen: 
                 continue;
             }
             let response = respond(&bytes[..len], behaviour.twist);
-            if behaviour.twist == Twist::RepeatLast {
+            if matches!(behaviour.twist, Twist::RepeatLast | Twist::RepeatLastOtherCase) {
                 waiting.extend(last.replace(response.clone()).map(|last| (now, from, last)));
             }
             waiting.push_back((due(now, since, behaviour), from, response));
@@ -187,7 +189,7 @@ fn respond(query: &[u8], twist: Twist) -> Vec<u8> {
         Twist::Empty => response.clear(),
         Twist::Query => response[2] &= 0x7f,
         Twist::Truncated => response[2] |= 0x02,
-        Twist::OtherCase => response[13..17].make_ascii_uppercase(),
+        Twist::OtherCase | Twist::RepeatLastOtherCase => response[13..17].make_ascii_uppercase(),
         Twist::Servfail => response[3] |= 2,
         Twist::FormerrWithoutQuestion => {
             response.truncate(12);

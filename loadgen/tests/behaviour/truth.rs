@@ -141,6 +141,8 @@ fn invalid_responses_are_counted_by_kind() {
         (Twist::RepeatLast, |s| (s.counts.duplicates, s.counts.answered[0]), (19, 20)),
         (Twist::Truncated, |s| (s.counts.truncated, s.counts.answered[0]), (20, 20)),
         (Twist::OtherCase, |s| (s.counts.other_case, s.counts.answered[0]), (20, 20)),
+        // The duplicates are in another case, too, and are no part of the answers.
+        (Twist::RepeatLastOtherCase, |s| (s.counts.duplicates, s.counts.other_case), (19, 20)),
         (Twist::Servfail, |s| (s.counts.answered[2], s.counts.answered_total()), (20, 20)),
         (
             Twist::FormerrWithoutQuestion,
