@@ -342,9 +342,11 @@ fn find_exit(
 ) -> Option<ServerExit> {
     let is_gone =
         |contender: &&Contender| contender.pid.is_some_and(|pid| process_cpu_ns(pid).is_err());
+    let gone = contenders.iter().find(is_gone);
+    // Asked second, since it has the exit status of a server that was started here.
     exit().or_else(|| {
-        let gone = contenders.iter().find(is_gone)?;
-        Some(ServerExit { server: gone.name.clone(), status: None, log: String::new() })
+        let server = gone?.name.clone();
+        Some(ServerExit { server, status: None, log: String::new() })
     })
 }
 
