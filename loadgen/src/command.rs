@@ -37,6 +37,7 @@ fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
     let counts = &summary.counts;
     Ok(match summary.interrupted {
         true => Code::Interrupted,
+        false if summary.server_exited => Code::NotRun,
         false if counts.answered_total() == 0 => Code::NoAnswer,
         false if counts.verify_failed > 0 => Code::NotAsExpected,
         false => Code::Reported,

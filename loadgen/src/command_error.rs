@@ -20,6 +20,7 @@ use crate::workload::query_file::QueryFileError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     Reported = 0,
+    /// Also if a server exited during the run or a report could not be written.
     NotRun = 1,
     BadInput = 2,
     NoAnswer = 3,

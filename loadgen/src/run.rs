@@ -34,6 +34,8 @@ pub struct Outcome {
     pub totals: Totals,
     /// CPU time that the server's process used during the run.
     pub server_cpu_ns: Option<u64>,
+    /// The process named by `server_pid` ended during the run.
+    pub server_exited: bool,
     /// Queries dropped because the server's UDP socket buffers were full; known for servers on
     /// loopback.
     pub server_drops: Option<u64>,
@@ -125,8 +127,8 @@ pub fn run(
         }
         Ok(collect(&intervals, plan.thread_count, each_second))
     })?;
-    // If the server has exited, report without its CPU time.
-    let cpu_after_ns = server_cpu_ns().unwrap_or(None);
+    // An error: the server has exited, and its CPU time is unknown.
+    let cpu_after_ns = server_cpu_ns();
     let server_drops = drops::of_server(plan.server)
         .zip(drops_before)
         .map(|(after, before)| after.saturating_sub(before));
@@ -135,7 +137,9 @@ pub fn run(
         server_drops,
         run_ns: run_ns(plan, &totals, stop.load(Ordering::Relaxed)),
         totals,
+        server_exited: cpu_after_ns.is_err(),
         server_cpu_ns: cpu_after_ns
+            .unwrap_or(None)
             .zip(cpu_before_ns)
             .map(|(after, before)| after.saturating_sub(before)),
         interrupted: stop.load(Ordering::Relaxed),

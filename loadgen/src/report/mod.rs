@@ -125,6 +125,8 @@ pub struct Summary {
     /// Some of the failures that `--verify` found.
     pub verify_failures: Vec<String>,
     pub interrupted: bool,
+    /// The server's process, if it was named, ended during the run.
+    pub server_exited: bool,
     pub warnings: Vec<String>,
 }
 
@@ -179,6 +181,7 @@ impl Summary {
             server_drops: outcome.server_drops,
             verify_failures: verify_failures(workload, outcome),
             interrupted: outcome.interrupted,
+            server_exited: outcome.server_exited,
             warnings: Vec::new(),
             counts,
         };
@@ -248,6 +251,12 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
     if outcome.interrupted {
         warnings
             .push("stopped by a signal: the report covers what was measured until then".to_owned());
+    }
+    if outcome.server_exited {
+        warnings.push(
+            "the server's process (--server-pid) exited during the run, so its CPU time is unknown"
+                .to_owned(),
+        );
     }
     if counts.answered_total() == 0 {
         let why = match counts {

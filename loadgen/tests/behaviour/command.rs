@@ -370,6 +370,28 @@ Statistics:
 }
 
 #[test]
+fn a_server_that_exits_during_the_run_is_reported() {
+    let folder = folder();
+    let queries = folder.path().join("queries").display().to_string();
+    let server = Server::udp("127.0.0.1:0", Behaviour::default());
+    let port = server.address().port().to_string();
+    let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["-p", &port, "-d", &queries, "-Q", "100", "-l", "1"])
+        .args(["--server-pid", &process.id().to_string()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until(|| server.response_count() >= 2);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert!(report.contains("answered") && report.contains("exited during the run"), "{report}");
+}
+
+#[test]
 fn a_signal_ends_the_run_with_a_report() {
     let folder = folder();
     let queries = folder.path().join("queries").display().to_string();
