@@ -39,7 +39,8 @@ pub struct Counts {
     pub sent_bytes: u64,
     /// Part of `sent`: left later than intended by more than the limit.
     pub sent_late: u64,
-    /// Due before the end of the run but never sent (open loop only).
+    /// Never sent: still waiting at the end of the run (open loop only), or left out after errors
+    /// while sending.
     pub unsent: u64,
     /// Expected responses, by rcode.
     pub answered: [u64; 16],

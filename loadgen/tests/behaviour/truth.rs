@@ -15,25 +15,27 @@ use loadgen::report::{Summary, Times};
 use loadgen::run::run;
 use loadgen::workload::{Options, Workload, query_file};
 
-fn workload(folder: &tempfile::TempDir) -> Workload {
+fn workload(names: impl Iterator<Item = String>) -> Workload {
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queries");
-    let lines: String = (0..97).map(|i| format!("name-{i}.example A\n")).collect();
-    std::fs::write(&path, lines).unwrap();
+    std::fs::write(&path, names.map(|name| format!("{name} A\n")).collect::<String>()).unwrap();
     query_file::read(&path, Options::default()).unwrap()
 }
 
 fn measure(server: &Server, flags: &str) -> Summary {
+    measure_with(server, &workload((0..97).map(|i| format!("name-{i}.example"))), flags)
+}
+
+fn measure_with(server: &Server, workload: &Workload, flags: &str) -> Summary {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = tempfile::tempdir().unwrap();
-    let workload = workload(&folder);
     let address = server.address();
     let port = address.port().to_string();
     let host = address.ip().to_string();
     let words =
         ["loadgen", "-s", &host, "-p", &port].into_iter().chain(flags.split_ascii_whitespace());
     let plan = Cli::parse_from(words).run.plan(workload.len()).unwrap();
-    let outcome = run(&plan, &workload, &AtomicBool::new(false), |_| {}).unwrap();
-    Summary::new(&plan, &workload, &outcome)
+    let outcome = run(&plan, workload, &AtomicBool::new(false), |_| {}).unwrap();
+    Summary::new(&plan, workload, &outcome)
 }
 
 /// Times that must exist.
@@ -204,6 +206,19 @@ fn a_missing_server_is_reported() {
     let summary = measure(&gone, "-m tcp -q 2 --count 4 -l 0.3 -t 0.1");
     assert_eq!((summary.counts.sent, summary.counts.answered_total()), (0, 0));
     assert!(summary.counts.refused > 0, "{:?}", summary.counts);
+}
+
+#[test]
+fn every_query_that_was_due_is_in_the_accounts() {
+    // Queries of many lengths leave in many calls, each of which reports that the last was refused.
+    let gone = Server::nobody();
+    let workload = workload((1..=60).map(|len| "x".repeat(len)));
+    for cut in ["", "--no-gso"] {
+        let flags = format!("{cut} -Q 1M --count 5000 -t 0.2");
+        let counts = measure_with(&gone, &workload, &flags).counts;
+        assert!(counts.refused > 0, "{cut}: {counts:?}");
+        assert_eq!((counts.sent, counts.unsent), (5_000, 0), "{cut}: {counts:?}");
+    }
 }
 
 #[test]

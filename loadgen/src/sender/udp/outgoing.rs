@@ -1,7 +1,7 @@
 //! A batch of queries to send from one socket: messages of one length leave as one buffer, which
 //! the kernel cuts (UDP_SEGMENT).
 //!
-//! Invariant: what could not be sent is taken back from the flight.
+//! Invariant: what could not be sent is taken back from the flight, and counted as never sent.
 
 use std::cmp::Reverse;
 use std::io::IoSlice;
@@ -119,6 +119,7 @@ impl Outgoing {
                         driver.count_sent(Transport::Udp, query.due, now_ns, query.len.into());
                     }
                     done += sent;
+                    errors = 0;
                 }
                 Err(Errno::EINTR) => {}
                 // This kernel or network device cannot cut: send each message by itself from now
@@ -146,6 +147,7 @@ impl Outgoing {
         for query in &self.queries[done..self.count] {
             flow.flight.cancel(query.id);
             driver.outstanding -= 1;
+            driver.counts(Transport::Udp).unsent += 1;
         }
         done
     }
@@ -190,5 +192,63 @@ impl Outgoing {
         let slices = &slices[..batch.len()];
         let sent = sendmmsg(socket, &mut self.headers, slices, [None; BATCH], [], flags)?;
         Ok(sent.count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Instant;
+
+    use domain::base::Rtype;
+
+    use super::*;
+    use crate::collect::collect;
+    use crate::schedule::{NANOS_PER_SEC, Rate, Schedule, Spacing};
+    use crate::sender::udp::{Udp, UdpOptions, UdpSockets};
+    use crate::sender::{Clock, Pace, Share, run};
+    use crate::tally::recorders;
+    use crate::transport::Mode;
+    use crate::workload::{Options, Question, Workload};
+
+    /// A socket that was shut down for writing refuses every send.
+    #[test]
+    fn queries_of_a_socket_that_refuses_every_send_count_as_never_sent() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sockets = UdpSockets::open(&UdpOptions {
+            server: server.local_addr().unwrap(),
+            local: None,
+            buffer_len: 64 * 1024,
+            socket_count: 1,
+            outstanding_max: 100,
+            is_segmenting: false,
+        });
+        let sockets = sockets.unwrap();
+        socket2::SockRef::from(&sockets.flows[0].socket).shutdown(Shutdown::Write).unwrap();
+        let mut workload = Workload::default();
+        let question = Question { name: "a.example".parse().unwrap(), rtype: Rtype::A };
+        workload.push(&question, Options::default()).unwrap();
+        let share = Share {
+            clock: Clock::Monotonic(Instant::now()),
+            workload: &workload,
+            pace: Pace::Open(Schedule::new(&Rate::constant(1e5), Spacing::Constant, 0, 1, 1)),
+            outstanding_max: 100,
+            index: 0,
+            count: 1,
+            sends_max: 1_000,
+            end_ns: NANOS_PER_SEC,
+            timeout_ns: NANOS_PER_SEC,
+            late_after_ns: NANOS_PER_SEC,
+            mode: Mode::One(Transport::Udp),
+            seed: 1,
+            spin: false,
+            stop: &AtomicBool::new(false),
+        };
+        let (mut recorders, intervals) = recorders(1);
+        run(Udp::new(sockets), Driver::new(share, recorders.remove(0)));
+        let counts = collect(&intervals, 1, |_| {}).counts();
+        assert_eq!((counts.sent, counts.unsent), (0, 1_000), "{counts:?}");
+        assert!(counts.send_errors > 0, "{counts:?}");
     }
 }
