@@ -75,9 +75,10 @@ impl<'w> Driver<'w> {
         &mut self.recorder.current.by_transport[transport.index()].counts
     }
 
-    /// Ends the run; without other bounds it would never end.
-    pub(crate) fn give_up(&mut self) {
+    /// Ends the run now; without other bounds it would never end.
+    pub(crate) fn give_up(&mut self, now_ns: u64) {
         self.gave_up = true;
+        self.share.end_ns = self.share.end_ns.min(now_ns);
     }
 
     pub(crate) fn timeout_ns(&self) -> u64 {
@@ -309,10 +310,10 @@ impl<'w> Driver<'w> {
         }
         let mut unsent = u64::from(self.waiting());
         let Pace::Open(schedule) = &mut self.share.pace else { return };
-        if self.next_send < self.share.sends_max {
-            while schedule.take_due(self.share.end_ns - 1).is_some() {
-                unsent += 1;
-            }
+        let last_ns = self.share.end_ns - 1;
+        while self.next_send < self.share.sends_max && schedule.take_due(last_ns).is_some() {
+            self.next_send += self.share.count;
+            unsent += 1;
         }
         let transport = match self.share.mode {
             Mode::One(transport) => transport,

@@ -230,7 +230,7 @@ impl Carrier for Tcp {
         if !self.has_connected {
             self.has_connected = self.connections.iter().any(|connection| connection.is_open);
             if !self.has_connected && now_ns > driver.timeout_ns() {
-                driver.give_up();
+                driver.give_up(now_ns);
             }
         }
         sent

@@ -206,6 +206,11 @@ fn a_missing_server_is_reported() {
     let summary = measure(&gone, "-m tcp -q 2 --count 4 -l 0.3 -t 0.1");
     assert_eq!((summary.counts.sent, summary.counts.answered_total()), (0, 0));
     assert!(summary.counts.refused > 0, "{:?}", summary.counts);
+    // Never sent are the queries that there were, and those that were due until the run gave up.
+    let summary = measure(&gone, "-m tcp -Q 1000 --spacing constant -n 1 -t 0.2");
+    assert_eq!((summary.counts.sent, summary.counts.unsent), (0, 97), "{:?}", summary.counts);
+    let summary = measure(&gone, "-m tcp -Q 1000 --spacing constant -l 600 -t 0.2");
+    assert!((200..600_000).contains(&summary.counts.unsent), "{:?}", summary.counts);
 }
 
 #[test]
