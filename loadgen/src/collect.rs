@@ -12,7 +12,8 @@ const VERIFY_FAILURE_COUNT_MAX: usize = 10;
 /// What one thread spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ThreadUse {
-    /// From the start of the run to the last send or receive.
+    /// From the start of the run to the last send or receive, or to the end of the sending if time
+    /// ended it: one query in a second that is answered at once is a rate of one per second.
     pub run_ns: u64,
     /// Time in loop rounds that sent or received something.
     pub busy_ns: u64,
@@ -56,6 +57,14 @@ impl Totals {
         let mut all = Counts::default();
         self.by_transport.iter().for_each(|one| all.add(&one.counts));
         all
+    }
+
+    /// How long the run was; 0 if nothing was sent, since there is nothing to divide by it.
+    pub fn run_ns(&self) -> u64 {
+        match self.counts().sent {
+            0 => 0,
+            _ => self.threads.iter().map(|thread| thread.run_ns).max().unwrap_or(0),
+        }
     }
 
     /// Latencies of all responses.

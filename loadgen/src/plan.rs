@@ -47,6 +47,7 @@ pub struct Plan {
     /// Queries in flight, all threads together. If there are fewer than sockets, the sockets take
     /// turns. Valid: at least `thread_count`.
     pub outstanding_max: u32,
+    /// How long queries are sent: at most as long as the rate says.
     pub duration: Duration,
     pub sends_max: u64,
     pub timeout: Duration,
@@ -123,20 +124,20 @@ impl RunFlags {
             secs(self.timeout, "-t", "above 0 and at most 60", LATENCY_NS_MAX as f64 / 1e9)?;
         let late_after =
             secs(self.late_after / 1e3, "--late-after", "above 0 and at most 60000", 60.0)?;
+        let rate_duration = self.rate_duration();
         // A query file is sent once, as dnsperf does; generated queries have no natural end.
         let generated_limit = (!self.from.is_empty()
             && self.runs.is_none()
             && self.count.is_none()
-            && self.rate_has_no_end())
-        .then_some(GENERATED_LIMIT_SECS);
+            && rate_duration == Duration::MAX)
+            .then_some(GENERATED_LIMIT_SECS);
         let limit = self
             .limit
             .or(generated_limit)
             .map(|limit| secs(limit, "-l", "above 0 and at most 86400", DURATION_MAX.as_secs_f64()))
             .transpose()?;
-        let runs = self.runs.or_else(|| {
-            (limit.is_none() && self.count.is_none() && self.rate_has_no_end()).then_some(1)
-        });
+        let has_end = limit.is_some() || self.count.is_some() || rate_duration < Duration::MAX;
+        let runs = self.runs.or_else(|| (!has_end).then_some(1));
         let server = self.server()?;
         let from_runs = runs.map_or(u64::MAX, |runs| runs.saturating_mul(message_count as u64));
         Ok(Plan {
@@ -152,7 +153,7 @@ impl RunFlags {
             socket_count: clients,
             buffer_len: self.buffer * 1024,
             outstanding_max: self.outstanding_max(clients)?,
-            duration: limit.unwrap_or(DURATION_MAX),
+            duration: limit.unwrap_or(DURATION_MAX).min(rate_duration),
             sends_max: from_runs.min(self.count.unwrap_or(u64::MAX)),
             timeout,
             late_after,
@@ -191,8 +192,10 @@ impl RunFlags {
         Ok(outstanding_max)
     }
 
-    fn rate_has_no_end(&self) -> bool {
-        self.rate.as_ref().is_none_or(|rate| rate.duration_ns().is_none())
+    /// `Duration::MAX`: the rate has no end of its own.
+    fn rate_duration(&self) -> Duration {
+        let end_ns = self.rate.as_ref().and_then(Rate::duration_ns);
+        end_ns.map_or(Duration::MAX, Duration::from_nanos)
     }
 
     fn server(&self) -> Result<SocketAddr, FlagError> {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use core_affinity::CoreId;
 
-use crate::collect::{Second, ThreadUse, Totals, collect};
+use crate::collect::{Second, Totals, collect};
 use crate::drops;
-use crate::plan::{DURATION_MAX, Load, Plan};
+use crate::plan::{Load, Plan};
 use crate::process::{NoSuchProcess, process_cpu_ns};
 use crate::schedule::Schedule;
 use crate::sender::mixed::Mixed;
@@ -28,8 +28,7 @@ const START_AHEAD: Duration = Duration::from_millis(10);
 /// The result of a run.
 pub struct Outcome {
     pub started: SystemTime,
-    /// From the start to the last send or response. If -l ended the run, to the end of -l: one
-    /// query in a second that is answered at once is a rate of one per second.
+    /// The longest `ThreadUse::run_ns`; 0 if nothing was sent.
     pub run_ns: u64,
     pub totals: Totals,
     /// CPU time that the server's process used during the run.
@@ -135,7 +134,7 @@ pub fn run(
     Ok(Outcome {
         started,
         server_drops,
-        run_ns: run_ns(plan, &totals, stop.load(Ordering::Relaxed)),
+        run_ns: totals.run_ns(),
         totals,
         server_exited: cpu_after_ns.is_err(),
         server_cpu_ns: cpu_after_ns
@@ -144,27 +143,6 @@ pub fn run(
             .map(|(after, before)| after.saturating_sub(before)),
         interrupted: stop.load(Ordering::Relaxed),
     })
-}
-
-fn run_ns(plan: &Plan, totals: &Totals, is_interrupted: bool) -> u64 {
-    let longest = |of: fn(&ThreadUse) -> u64| totals.threads.iter().map(of).max().unwrap_or(0);
-    let last_ns = longest(|thread| thread.run_ns);
-    let counts = totals.counts();
-    let is_ended_by_time = plan.duration < DURATION_MAX && counts.sent < plan.sends_max;
-    if !is_ended_by_time || is_interrupted || last_ns == 0 {
-        return last_ns;
-    }
-    let duration_ns = plan.duration.as_nanos() as u64;
-    match &plan.load {
-        // Everything was sent and the threads ended early. Steps may end before -l does.
-        Load::Open { rate, .. } if counts.unsent == 0 => {
-            last_ns.max(rate.duration_ns().unwrap_or(u64::MAX).min(duration_ns))
-        }
-        // The threads may have given up early.
-        Load::Open { .. } | Load::Closed => {
-            last_ns.max(longest(|thread| thread.whole_ns).min(duration_ns))
-        }
-    }
 }
 
 /// Part `index` of `whole`, divided evenly by `count`.

@@ -137,7 +137,8 @@ pub struct Interval {
     pub thread: usize,
     pub start_ns: u64,
     pub end_ns: u64,
-    /// Time of the last send or receive; waiting for timeouts is not part of a rate.
+    /// Time of the last send or receive, or the end of the sending if time ended it; waiting for
+    /// timeouts is not part of a rate.
     pub last_ns: u64,
     /// Indexed by `Transport::index`.
     pub by_transport: [Recorded<u32>; Transport::COUNT],

@@ -303,6 +303,13 @@ impl<'w> Driver<'w> {
         until_ns.saturating_sub(now_ns)
     }
 
+    /// When time ended the sending; 0 if the number of queries did.
+    pub(super) fn sending_end_ns(&self) -> u64 {
+        let is_ended_by_time =
+            self.next_send < self.share.sends_max && !self.share.stop.load(Ordering::Relaxed);
+        if is_ended_by_time { self.share.end_ns } else { 0 }
+    }
+
     /// Counts the queries that were due before the end but not sent.
     pub(super) fn count_unsent(&mut self) {
         if self.share.stop.load(Ordering::Relaxed) {

@@ -189,6 +189,9 @@ pub(crate) fn run(mut carrier: impl Carrier, mut driver: Driver<'_>) {
     }
     // The rest is not part of the run: the kernel's socket table may be long.
     let cpu_ns = thread_cpu_ns();
+    let sending_end_ns = driver.sending_end_ns();
+    let last_ns = &mut driver.recorder.current.last_ns;
+    *last_ns = sending_end_ns.max(*last_ns);
     driver.count_unsent();
     driver.counts(Transport::Udp).own_drops += carrier.own_drops();
     driver.recorder.finish(now_ns, cpu_ns);
