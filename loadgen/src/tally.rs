@@ -79,6 +79,11 @@ impl Counts {
         self.answered.iter().sum()
     }
 
+    /// Queries of a whole run that were neither answered nor lost: a signal has ended it.
+    pub fn in_flight(&self) -> u64 {
+        self.sent.saturating_sub(self.answered_total() + self.timed_out)
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.sent_bytes += other.sent_bytes;

@@ -41,6 +41,10 @@ fn write(out: &mut String, summary: &Summary) -> std::fmt::Result {
         counts.timed_out,
         percent(counts.timed_out, counts.sent)
     )?;
+    if summary.in_flight > 0 {
+        let share = percent(summary.in_flight, counts.sent);
+        writeln!(out, "  Queries interrupted:  {} ({share:.2}%)", summary.in_flight)?;
+    }
     let codes: Vec<String> = summary
         .rcodes
         .iter()

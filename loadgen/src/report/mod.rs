@@ -83,7 +83,7 @@ pub struct OwnUse {
 pub struct OverTransport {
     pub transport: &'static str,
     pub counts: Counts,
-    /// `None`: nothing was sent.
+    /// `None`: no query was answered or lost.
     pub loss: Option<f64>,
     /// `None`: there was no response.
     pub latency: Option<Times>,
@@ -103,10 +103,13 @@ pub struct Summary {
     pub seed: u64,
     pub timeout_secs: f64,
     pub run_secs: f64,
-    /// `None`, like the two below: nothing was sent, so there is no period to divide by.
+    /// `None`, like the next: nothing was sent, so there is no period to divide by.
     pub sent_qps: Option<f64>,
     pub answered_qps: Option<f64>,
+    /// Share of the queries whose outcome is known. `None`: there are none.
     pub loss: Option<f64>,
+    /// Queries that were neither answered nor lost when a signal ended the run.
+    pub in_flight: u64,
     pub counts: Counts,
     pub rcodes: Vec<(&'static str, u64)>,
     /// Latency of the responses from the intended send time. `None`: there was no response.
@@ -159,7 +162,8 @@ impl Summary {
             run_secs,
             sent_qps: ratio(counts.sent as f64, run_secs),
             answered_qps: ratio(answered as f64, run_secs),
-            loss: ratio(counts.timed_out as f64, counts.sent as f64),
+            loss: loss(&counts),
+            in_flight: counts.in_flight(),
             rcodes: RCODE_NAMES
                 .into_iter()
                 .zip(counts.answered)
@@ -201,7 +205,7 @@ impl OverTransport {
         Self {
             transport: transport.name(),
             counts: counts.clone(),
-            loss: ratio(counts.timed_out as f64, counts.sent as f64),
+            loss: loss(counts),
             latency: Times::of(&outcome.totals.latency_over(transport)),
             latency_by_rcode: times_by_rcode(|class| latency[class].clone()),
         }
@@ -306,6 +310,11 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
     warnings
 }
 
+fn loss(counts: &Counts) -> Option<f64> {
+    let lost = counts.timed_out;
+    ratio(lost as f64, (counts.answered_total() + lost) as f64)
+}
+
 /// `None` if `whole` is 0: 0 would be a figure that was not measured.
 fn ratio(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part / whole)
@@ -341,6 +350,7 @@ pub fn human_ratio(ratio: f64) -> String {
 pub fn no_times(counts: &Counts) -> &'static str {
     match counts {
         Counts { sent: 0, .. } => "none sent",
+        counts if counts.in_flight() > 0 => "no response",
         Counts { .. } => "all lost",
     }
 }

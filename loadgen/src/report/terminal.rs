@@ -83,9 +83,10 @@ fn line(out: &mut String, name: &str, count: u64, remark: &str) -> std::fmt::Res
 }
 
 /// Shown only if the count is above 0.
-fn oddities(summary: &Summary) -> [(&'static str, u64); 15] {
+fn oddities(summary: &Summary) -> [(&'static str, u64); 16] {
     let counts = &summary.counts;
     [
+        ("still in flight", summary.in_flight),
         ("truncated (TC)", counts.truncated),
         ("duplicates", counts.duplicates),
         ("late responses", counts.late_answers),

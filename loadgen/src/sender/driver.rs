@@ -19,6 +19,8 @@ const WAKE_UP_NS: u64 = 100_000;
 /// How long after the end of an open loop a query that was due may still be sent; afterwards it
 /// counts as never sent.
 const GRACE_NS: u64 = NANOS_PER_SEC;
+/// How long responses are awaited after a signal: people notice hardly more.
+const STOPPED_WAIT_NS: u64 = NANOS_PER_SEC / 4;
 
 /// A query that may be sent now.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,8 @@ pub struct Driver<'w> {
     deal: Option<Deal>,
     /// The server cannot be reached: nothing more is sent.
     gave_up: bool,
+    /// When this thread noticed a signal.
+    stopped_ns: Option<u64>,
 }
 
 impl<'w> Driver<'w> {
@@ -68,6 +72,7 @@ impl<'w> Driver<'w> {
             outstanding: 0,
             deal,
             gave_up: false,
+            stopped_ns: None,
         }
     }
 
@@ -265,9 +270,15 @@ impl<'w> Driver<'w> {
         !self.is_sending_over(now_ns) || (self.waiting() > 0 && !self.is_abandoned(now_ns))
     }
 
-    /// Nothing more is sent and no response expected.
-    pub(super) fn is_finished(&self, now_ns: u64) -> bool {
-        self.outstanding == 0 && !self.may_send(now_ns)
+    /// Nothing more is sent and no response awaited.
+    pub(super) fn is_finished(&mut self, now_ns: u64) -> bool {
+        if self.stopped_ns.is_none() && self.share.stop.load(Ordering::Relaxed) {
+            self.stopped_ns = Some(now_ns);
+            self.share.end_ns = self.share.end_ns.min(now_ns);
+        }
+        let is_waiting = self.outstanding > 0
+            && self.stopped_ns.is_none_or(|stopped_ns| now_ns < stopped_ns + STOPPED_WAIT_NS);
+        !is_waiting && !self.may_send(now_ns)
     }
 
     pub(super) fn is_sweep_due(&mut self, now_ns: u64) -> bool {
@@ -305,9 +316,7 @@ impl<'w> Driver<'w> {
 
     /// When time ended the sending; 0 if the number of queries did.
     pub(super) fn sending_end_ns(&self) -> u64 {
-        let is_ended_by_time =
-            self.next_send < self.share.sends_max && !self.share.stop.load(Ordering::Relaxed);
-        if is_ended_by_time { self.share.end_ns } else { 0 }
+        if self.next_send < self.share.sends_max { self.share.end_ns } else { 0 }
     }
 
     /// Counts the queries that were due before the end but not sent.

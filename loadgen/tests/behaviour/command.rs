@@ -395,21 +395,35 @@ fn a_server_that_exits_during_the_run_is_reported() {
 fn a_signal_ends_the_run_with_a_report() {
     let folder = folder();
     let queries = folder.path().join("queries").display().to_string();
-    let server = Server::udp("127.0.0.1:0", Behaviour::default());
-    let port = server.address().port().to_string();
-    let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["-p", &port, "-d", &queries, "-Q", "100", "-l", "60"])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
+    // A server that answers, and one that does not: its queries are not awaited, nor called lost.
+    let rows: &[(Option<u64>, &[&str], &str)] = &[
+        (None, &[], "answered"),
+        (Some(1), &[], "still in flight"),
+        (Some(1), &["-q", "9"], "still in flight                9"),
+        (Some(1), &["-q", "9", "--dnsperf"], "Queries interrupted:  9 (100.00%)"),
+    ];
+    for (drop_every, words, part) in rows {
+        let behaviour = Behaviour { drop_every: *drop_every, ..Behaviour::default() };
+        let server = Server::udp("127.0.0.1:0", behaviour);
+        let port = server.address().port().to_string();
+        let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .args(["-p", &port, "-d", &queries, "-Q", "100", "-l", "60", "-t", "10"])
+            .args(*words)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_until(|| server.response_count() + server.dropped() >= 9);
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(child.id() as i32),
+            nix::sys::signal::Signal::SIGINT,
+        )
         .unwrap();
-    wait_until(|| server.response_count() >= 2);
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(child.id() as i32),
-        nix::sys::signal::Signal::SIGINT,
-    )
-    .unwrap();
-    let output = child.wait_with_output().unwrap();
-    let report = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(130), "{report}");
-    assert!(report.contains("answered") && report.contains("stopped by a signal"), "{report}");
+        let output = child.wait_with_output().unwrap();
+        let report = text(&output.stdout);
+        let said = report.clone() + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(report.contains(part) && said.contains("stopped by a signal"), "{said}");
+        assert!(!report.contains("all lost"), "{said}");
+    }
 }
