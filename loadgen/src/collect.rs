@@ -120,16 +120,18 @@ fn add(sum: &mut Histogram<u64>, one: &Histogram<u32>) {
     }
 }
 
-/// Receives intervals until the last thread has ended. Calls `each_second` once for each complete
-/// second, in order.
+/// Receives intervals until the last thread has ended. Calls `each_second` once for each second, in
+/// order, as soon as all threads have left it.
 pub fn collect(
     intervals: &Intervals,
     thread_count: usize,
     mut each_second: impl FnMut(&Second),
 ) -> Totals {
     let mut totals = Totals::new(thread_count);
-    // Seconds that some thread may still add to: threads are at most a few seconds apart.
+    // Seconds that some thread may still add to.
     let mut open: Vec<Second> = Vec::new();
+    // Up to when each thread has handed over its counts; `u64::MAX`: it has ended.
+    let mut handed_over_ns = vec![0; thread_count];
     while let Ok(interval) = intervals.filled.recv() {
         totals.add(&interval);
         let index = interval.start_ns / NANOS_PER_SEC;
@@ -141,20 +143,20 @@ pub fn collect(
             }
         };
         second.add(&interval);
+        handed_over_ns[interval.thread] = if interval.is_last { u64::MAX } else { interval.end_ns };
         intervals.give_back(interval);
-        if open.len() > 1 + usize::from(thread_count > 1) {
-            report_first(&mut open, &mut each_second);
-        }
+        let complete_ns = handed_over_ns.iter().copied().min().unwrap_or(0);
+        report_until(complete_ns, &mut open, &mut each_second);
     }
-    while !open.is_empty() {
-        report_first(&mut open, &mut each_second);
-    }
+    report_until(u64::MAX, &mut open, &mut each_second);
     totals
 }
 
-fn report_first(open: &mut Vec<Second>, each_second: &mut impl FnMut(&Second)) {
-    let first = (0..open.len()).min_by_key(|&at| open[at].index).expect("never called on none");
-    each_second(&open.swap_remove(first));
+/// Reports the seconds that end by `end_ns`.
+fn report_until(end_ns: u64, open: &mut Vec<Second>, each_second: &mut impl FnMut(&Second)) {
+    open.sort_unstable_by_key(|second| second.index);
+    let count = open.partition_point(|second| (second.index + 1) * NANOS_PER_SEC <= end_ns);
+    open.drain(..count).for_each(|second| each_second(&second));
 }
 
 impl Second {
@@ -181,6 +183,8 @@ impl Second {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::tally::recorders;
 
@@ -209,6 +213,26 @@ mod tests {
             assert_eq!(totals.threads.iter().map(|thread| thread.cpu_ns).sum::<u64>(), 1_200);
             assert!(seen.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{seen:?}");
             assert_eq!(seen.iter().map(|(_, sent)| sent).sum::<u64>(), 5 * 21);
+        });
+    }
+
+    #[test]
+    fn a_second_is_reported_once_all_threads_have_left_it() {
+        let (mut recorders, intervals) = recorders(2);
+        let (mut one, mut other) = (recorders.remove(0), recorders.remove(0));
+        let (reported, reports) = crossbeam_channel::unbounded();
+        std::thread::scope(|scope| {
+            scope.spawn(|| collect(&intervals, 2, |second| reported.send(second.index).unwrap()));
+            let next = || reports.recv_timeout(Duration::from_secs(20));
+            one.hand_over(NANOS_PER_SEC, 0);
+            other.hand_over(NANOS_PER_SEC + 7, 0);
+            assert_eq!(next(), Ok(0));
+            // The thread that has ended leaves no gap and is not awaited.
+            one.finish(NANOS_PER_SEC + 9, 0);
+            other.hand_over(2 * NANOS_PER_SEC, 0);
+            assert_eq!(next(), Ok(1));
+            other.finish(2 * NANOS_PER_SEC + 1, 0);
+            assert_eq!(next(), Ok(2));
         });
     }
 }

@@ -145,6 +145,8 @@ pub struct Interval {
     /// Time of the last send or receive, or the end of the sending if time ended it; waiting for
     /// timeouts is not part of a rate.
     pub last_ns: u64,
+    /// The thread has ended.
+    pub is_last: bool,
     /// Indexed by `Transport::index`.
     pub by_transport: [Recorded<u32>; Transport::COUNT],
     /// From the intended to the actual send time (open loop only).
@@ -164,6 +166,7 @@ impl Interval {
             start_ns: 0,
             end_ns: 0,
             last_ns: 0,
+            is_last: false,
             by_transport: std::array::from_fn(|_| Recorded::new()),
             lag: histogram(),
             verify_failure: None,
@@ -174,6 +177,7 @@ impl Interval {
 
     fn clear(&mut self) {
         self.last_ns = 0;
+        self.is_last = false;
         self.by_transport.iter_mut().for_each(Recorded::clear);
         clear(&mut self.lag);
         self.verify_failure = None;
@@ -257,6 +261,7 @@ impl Recorder {
     /// The final hand-over, when the thread ends.
     pub fn finish(mut self, now_ns: u64, cpu_ns: u64) {
         self.current.end_ns = now_ns;
+        self.current.is_last = true;
         self.current.cpu_ns = cpu_ns - self.cpu_start_ns;
         // Fails only if the collector is gone.
         let _ = self.filled.try_send(self.current);
