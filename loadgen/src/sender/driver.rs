@@ -8,6 +8,7 @@ use super::mixed::Deal;
 use super::{Pace, Share};
 use crate::answer::{self, QuestionMatch};
 use crate::flight::{Flight, IdStatus};
+use crate::plan::DURATION_MAX;
 use crate::rcode::rcode_class;
 use crate::schedule::NANOS_PER_SEC;
 use crate::tally::{Counts, Recorded, Recorder};
@@ -84,6 +85,11 @@ impl<'w> Driver<'w> {
     pub(crate) fn give_up(&mut self, now_ns: u64) {
         self.gave_up = true;
         self.share.end_ns = self.share.end_ns.min(now_ns);
+    }
+
+    /// Time ends the run, if nothing else does.
+    pub(crate) fn has_end(&self) -> bool {
+        self.share.end_ns < DURATION_MAX.as_nanos() as u64
     }
 
     pub(crate) fn timeout_ns(&self) -> u64 {

@@ -4,10 +4,12 @@
 //! within 2 %. The maximum depends on the machine, so `sender/simulation.rs` checks both, in
 //! simulated time.
 
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::launched::wait_until;
 use crate::server::{Behaviour, Server, Twist};
 use clap::Parser;
 use loadgen::cli::Cli;
@@ -27,8 +29,11 @@ fn measure(server: &Server, flags: &str) -> Summary {
 }
 
 fn measure_with(server: &Server, workload: &Workload, flags: &str) -> Summary {
+    measure_at(server.address(), workload, flags)
+}
+
+fn measure_at(address: SocketAddr, workload: &Workload, flags: &str) -> Summary {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let address = server.address();
     let port = address.port().to_string();
     let host = address.ip().to_string();
     let words =
@@ -306,6 +311,24 @@ fn a_transport_without_a_server_ends_a_mixed_run() {
     assert_eq!(summary.counts.connects, 0);
     let says = |part: &str| summary.warnings.iter().any(|warning| warning.contains(part));
     assert!(says("no TCP connection could be made"), "{:?}", summary.warnings);
+}
+
+#[test]
+fn a_tcp_server_that_goes_away_ends_a_run_without_an_end() {
+    let workload = workload(["a.example".to_owned()].into_iter());
+    for flags in ["-q 1", "-Q 1000"] {
+        let server = Server::tcp("127.0.0.1:0");
+        let address = server.address();
+        let killer = std::thread::spawn(move || {
+            wait_until(|| server.clients() > 0);
+            drop(server);
+        });
+        let flags = format!("-m tcp {flags} --count 1000000000 -t 0.3");
+        let summary = measure_at(address, &workload, &flags);
+        killer.join().unwrap();
+        assert!(summary.counts.connects > 0, "{:?}", summary.counts);
+        assert!(summary.counts.sent < 1_000_000_000, "{:?}", summary.counts);
+    }
 }
 
 #[test]
