@@ -275,7 +275,8 @@ pub struct RunFlags {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 
-    /// Print the rate every this many seconds
+    /// Print the rate every this many seconds: to standard output, or to standard error if a report
+    /// (-) goes there
     #[arg(short = 'S', long, value_name = "SECONDS")]
     pub stats: Option<f64>,
     /// Process id of the server, to report its CPU time per answer

@@ -28,7 +28,10 @@ fn run_once(flags: &RunFlags) -> Result<Code, CommandError> {
     let server = about::of_process(&plan.server.to_string(), plan.server_pid);
     let about = About::gather(vec![ServerAbout { name: "server".to_owned(), version: server }]);
     let Signals { stop, .. } = stop_on_signals(false).map_err(CommandError::Signal)?;
-    let mut watch = Watch::new(flags.stats, &plan);
+    // A report on standard output is all that its reader expects there.
+    let lines: Box<dyn Write> =
+        if outputs.has_stdout() { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let mut watch = Watch::new(flags.stats, lines, &plan);
     let outcome =
         run(&plan, &workload, &stop, |second| watch.add(second)).map_err(CommandError::Run)?;
     watch.finish();

@@ -36,7 +36,7 @@ impl fmt::Display for OutputError {
             }
             Self::Same { flags: [one, other], path } => write!(
                 f,
-                "{one} and {other} would both write to {}; give each a path of its own",
+                "{one} and {other} would both write to {}; name another file for one of them",
                 path.display()
             ),
             Self::Write { path, error } => write!(f, "cannot write {}: {error}", path.display()),
@@ -138,7 +138,13 @@ impl Outputs {
             hlog: open(&flags.hlog)?,
         };
         outputs.check_that_all_differ()?;
-        Ok(outputs)
+        match outputs.on_stdout() {
+            // It replaces the table, but this one was asked for.
+            Some((flag, output)) if flags.dnsperf => {
+                Err(OutputError::Same { flags: ["--dnsperf", flag], path: output.path.clone() })
+            }
+            Some(_) | None => Ok(outputs),
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = (&'static str, &Output)> {
@@ -167,7 +173,11 @@ impl Outputs {
 
     /// Whether a report goes to standard output, instead of the table.
     pub fn has_stdout(&self) -> bool {
-        self.all().any(|(_, output)| output.is_stdout())
+        self.on_stdout().is_some()
+    }
+
+    fn on_stdout(&self) -> Option<(&'static str, &Output)> {
+        self.all().find(|(_, output)| output.is_stdout())
     }
 }
 

@@ -23,7 +23,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(stats_every_secs: Option<f64>, plan: &Plan) -> Self {
+    /// `lines`: where `-S` prints to.
+    pub fn new(stats_every_secs: Option<f64>, lines: Box<dyn Write>, plan: &Plan) -> Self {
         let has_end = plan.duration < DURATION_MAX;
         // A progress line is for people; in a pipe it would be noise. -S prints its own lines.
         let progress = match io::stderr().is_terminal() && stats_every_secs.is_none() {
@@ -38,7 +39,7 @@ impl Watch {
             log: IntervalLog::default(),
             seconds: Vec::new(),
             progress,
-            rate_lines: RateLines::new(stats_every_secs),
+            rate_lines: RateLines::new(stats_every_secs, lines),
         }
     }
 
@@ -73,14 +74,16 @@ impl Watch {
 
 /// `-S`: dnsperf's lines, each a time and the rate since the previous line.
 struct RateLines {
+    output: Box<dyn Write>,
     every_ns: Option<u64>,
     answered: u64,
     start_ns: u64,
 }
 
 impl RateLines {
-    fn new(every_secs: Option<f64>) -> Self {
-        Self { every_ns: every_secs.map(|secs| (secs * 1e9) as u64), answered: 0, start_ns: 0 }
+    fn new(every_secs: Option<f64>, output: Box<dyn Write>) -> Self {
+        let every_ns = every_secs.map(|secs| (secs * 1e9) as u64);
+        Self { output, every_ns, answered: 0, start_ns: 0 }
     }
 
     fn add(&mut self, end_ns: u64, answered: u64) {
@@ -93,7 +96,7 @@ impl RateLines {
             let rate_qps = self.answered as f64 * 1e9 / passed_ns as f64;
             // If the pipe is closed, nobody reads the line; writing the report will report the
             // error.
-            let _ = writeln!(io::stdout(), "{:.6}: {rate_qps:.6}", now.as_secs_f64());
+            let _ = writeln!(self.output, "{:.6}: {rate_qps:.6}", now.as_secs_f64());
             self.answered = 0;
             self.start_ns = end_ns;
         }

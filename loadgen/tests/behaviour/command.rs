@@ -68,6 +68,7 @@ fn bad_input_is_reported_without_a_panic() {
         (&["--from", &nothing], "no file that ends in .yaml, .yml or .json"),
         (&["--from", &queries, "--external", "2"], "--external must be"),
         (&["-d", &queries, "--html", &page, "--json", &page], "--html and --json would both write"),
+        (&["-d", &queries, "--dnsperf", "--json", "-"], "--dnsperf and --json would both write"),
         (&["-d", &queries, "--hlog", "-", "--hgrm", "-"], "--hgrm and --hlog would both write"),
         (&["compare", "A=127.0.0.1:1"], "nothing to compare"),
         (
@@ -315,6 +316,29 @@ fn every_report_format_is_written() {
     }
     assert!(read(&hgrm).contains("Total count    =          100]"));
     assert!(read(&hlog).starts_with("#[Histogram log format version 1.3]"));
+}
+
+#[test]
+fn a_report_on_standard_output_is_alone_there() {
+    let folder = folder();
+    let queries = folder.path().join("queries").display().to_string();
+    let server = Server::udp("127.0.0.1:0", Behaviour::default());
+    let port = server.address().port().to_string();
+    let words = ["-p", &port, "-d", &queries, "-Q", "100", "-l", "1.2", "-S", "1"];
+    let rates = |bytes: &[u8]| {
+        let is_rate = |line: &&str| {
+            line.split_once(": ").is_some_and(|(time, rate)| {
+                time.parse::<f64>().is_ok() && rate.parse::<f64>().is_ok()
+            })
+        };
+        text(bytes).lines().filter(is_rate).count()
+    };
+    let output = loadgen(&words);
+    assert!(rates(&output.stdout) > 0, "{}", text(&output.stdout));
+    let output = loadgen(&[&words[..], &["--json", "-"]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["counts"]["sent"].as_u64().unwrap() > 0, "{json}");
+    assert!(rates(&output.stderr) > 0, "{}", text(&output.stderr));
 }
 
 #[test]
