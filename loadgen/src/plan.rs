@@ -111,6 +111,11 @@ impl RunFlags {
         let is_stats_ok = self.stats.is_none_or(|secs| (1.0..=86_400.0).contains(&secs));
         range(is_stats_ok, "-S", "1 to 86400 seconds")?;
         range(
+            self.dnsperf || !self.histogram,
+            "--histogram",
+            "with --dnsperf, whose block it adds to",
+        )?;
+        range(
             self.reconnect.is_none() || mode.includes(Transport::Tcp),
             "--reconnect",
             "with -m tcp or --tcp-share: datagrams have no connection",

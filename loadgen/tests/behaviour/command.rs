@@ -69,6 +69,7 @@ fn bad_input_is_reported_without_a_panic() {
         (&["--from", &queries, "--external", "2"], "--external must be"),
         (&["-d", &queries, "--html", &page, "--json", &page], "--html and --json would both write"),
         (&["-d", &queries, "--dnsperf", "--json", "-"], "--dnsperf and --json would both write"),
+        (&["-d", &queries, "--histogram"], "--histogram must be with --dnsperf"),
         (&["-d", &queries, "--hlog", "-", "--hgrm", "-"], "--hgrm and --hlog would both write"),
         (&["compare", "A=127.0.0.1:1"], "nothing to compare"),
         (
