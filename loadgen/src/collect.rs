@@ -39,6 +39,8 @@ pub struct Totals {
     pub by_transport: [Recorded<u64>; Transport::COUNT],
     pub lag: Histogram<u64>,
     pub threads: Vec<ThreadUse>,
+    /// Some thread has ended early, since the server could not be reached.
+    pub gave_up: bool,
     /// Some of the answers that failed `--verify`: message and rcode.
     pub verify_failures: Vec<(u32, u8)>,
 }
@@ -49,6 +51,7 @@ impl Totals {
             by_transport: std::array::from_fn(|_| Recorded::new()),
             lag: histogram(),
             threads: vec![ThreadUse::default(); thread_count],
+            gave_up: false,
             verify_failures: Vec::new(),
         }
     }
@@ -90,6 +93,7 @@ impl Totals {
             }
         }
         add(&mut self.lag, &interval.lag);
+        self.gave_up |= interval.gave_up;
         if self.verify_failures.len() < VERIFY_FAILURE_COUNT_MAX {
             self.verify_failures.extend(interval.verify_failure);
         }

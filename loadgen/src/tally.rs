@@ -147,6 +147,8 @@ pub struct Interval {
     pub last_ns: u64,
     /// The thread has ended.
     pub is_last: bool,
+    /// It has ended early, since the server could not be reached.
+    pub gave_up: bool,
     /// Indexed by `Transport::index`.
     pub by_transport: [Recorded<u32>; Transport::COUNT],
     /// From the intended to the actual send time (open loop only).
@@ -167,6 +169,7 @@ impl Interval {
             end_ns: 0,
             last_ns: 0,
             is_last: false,
+            gave_up: false,
             by_transport: std::array::from_fn(|_| Recorded::new()),
             lag: histogram(),
             verify_failure: None,
@@ -178,6 +181,7 @@ impl Interval {
     fn clear(&mut self) {
         self.last_ns = 0;
         self.is_last = false;
+        self.gave_up = false;
         self.by_transport.iter_mut().for_each(Recorded::clear);
         clear(&mut self.lag);
         self.verify_failure = None;

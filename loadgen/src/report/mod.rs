@@ -272,8 +272,11 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
             .push(format!("NO RESPONSE from {} over {}{why}", summary.server, summary.transport));
     }
     if !summary.by_transport.is_empty() && counts.connects == 0 {
+        warnings.push("no TCP connection could be made".to_owned());
+    }
+    if outcome.totals.gave_up {
         warnings.push(format!(
-            "no TCP connection could be made; the run was stopped after {} s",
+            "the run ended early, since no TCP connection was open for {} s (-t)",
             summary.timeout_secs
         ));
     }
@@ -302,12 +305,32 @@ fn warnings(summary: &Summary, outcome: &Outcome) -> Vec<String> {
     }
     if counts.unsent > 0 {
         warnings.push(format!(
-            "{} queries that the rate called for were never sent: the limit on queries in flight \
-             (-q) was reached",
-            counts.unsent
+            "{} queries that were due were never sent: {}",
+            human_count(counts.unsent),
+            why_unsent(summary, outcome)
         ));
     }
     warnings
+}
+
+/// Why queries were never sent, as far as the counts show it.
+fn why_unsent(summary: &Summary, outcome: &Outcome) -> String {
+    let [udp, tcp] = Transport::ALL.map(|one| &outcome.totals.by_transport[one.index()].counts);
+    let rows = [
+        (tcp.refused + tcp.send_errors + tcp.connections_lost > 0, "TCP connections were missing"),
+        (udp.send_errors > 0, "the kernel refused to send them"),
+        (summary.is_generator_at_limit(), "the generator could not keep up"),
+    ];
+    let seen: Vec<&str> = rows.into_iter().filter(|(is, _)| *is).map(|(_, why)| why).collect();
+    match seen.as_slice() {
+        [] if tcp.sent > 0 => {
+            "the limit on queries in flight (-q) was reached, or the server read \
+                               its TCP connections too slowly"
+                .to_owned()
+        }
+        [] => "the limit on queries in flight (-q) was reached".to_owned(),
+        reasons => reasons.join(", and "),
+    }
 }
 
 fn loss(counts: &Counts) -> Option<f64> {

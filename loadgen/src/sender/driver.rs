@@ -83,6 +83,7 @@ impl<'w> Driver<'w> {
 
     /// Ends the run now; without other bounds it would never end.
     pub(crate) fn give_up(&mut self, now_ns: u64) {
+        self.recorder.current.gave_up = true;
         self.gave_up = true;
         self.share.end_ns = self.share.end_ns.min(now_ns);
     }

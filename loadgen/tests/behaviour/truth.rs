@@ -311,6 +311,32 @@ fn a_transport_without_a_server_ends_a_mixed_run() {
     assert_eq!(summary.counts.connects, 0);
     let says = |part: &str| summary.warnings.iter().any(|warning| warning.contains(part));
     assert!(says("no TCP connection could be made"), "{:?}", summary.warnings);
+    assert!(says("no TCP connection was open for 0.3 s"), "{:?}", summary.warnings);
+}
+
+#[test]
+fn warnings_say_why_queries_were_never_sent() {
+    let silent = Behaviour { drop_every: Some(1), ..Behaviour::default() };
+    let rows = [
+        // Without TCP, for less than the timeout.
+        (
+            Behaviour::default(),
+            "--tcp-share 0.5 -Q 1000 -l 0.3 -t 5",
+            "TCP connections were missing",
+        ),
+        (silent, "-Q 1000 -q 5 -l 0.3 -t 1", "the limit on queries in flight (-q) was reached"),
+    ];
+    for (behaviour, flags, why) in rows {
+        let summary = measure(&Server::udp("127.0.0.1:0", behaviour), flags);
+        assert!(summary.counts.unsent > 0, "{flags}: {:?}", summary.counts);
+        let reasons: Vec<&str> = summary
+            .warnings
+            .iter()
+            .filter_map(|one| Some(one.split_once("never sent: ")?.1))
+            .collect();
+        assert_eq!(reasons, [why], "{:?}", summary.warnings);
+        assert!(!summary.warnings.iter().any(|one| one.contains("ended early")), "{flags}");
+    }
 }
 
 #[test]
@@ -328,6 +354,8 @@ fn a_tcp_server_that_goes_away_ends_a_run_without_an_end() {
         killer.join().unwrap();
         assert!(summary.counts.connects > 0, "{:?}", summary.counts);
         assert!(summary.counts.sent < 1_000_000_000, "{:?}", summary.counts);
+        let says = |part: &str| summary.warnings.iter().any(|warning| warning.contains(part));
+        assert!(says("the run ended early"), "{:?}", summary.warnings);
     }
 }
 
