@@ -69,7 +69,7 @@ fn begins_with_a_key(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim);
     let first = lines.find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
     let word = first.split_whitespace().next().unwrap_or_default();
-    word == "---" || word.ends_with(':')
+    word == "---" || (word.len() > 1 && word.ends_with(':'))
 }
 
 /// Removes the place that parsers of YAML and JSON repeat at the end of their messages.

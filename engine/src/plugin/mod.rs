@@ -376,7 +376,11 @@ pub const DIRECTIVES: &[Directive] = &[
             read: file::read,
         },
     ),
-    later("auto", "zone files found in a folder"),
+    instead(
+        "auto",
+        "zone files found in a folder",
+        "write `file FILE ZONE` for each zone file of the folder",
+    ),
     later("secondary", "zones transferred from a primary server"),
     later("etcd", "answers from etcd"),
     built(
