@@ -5,16 +5,15 @@
 //! nothing here allocates or panics, and what is left is a prefix of the message's records and its
 //! OPT.
 
-use core::ops::Range;
-
-use crate::header::{HEADER_LEN, Rcode, TC, TYPE_CNAME, TYPE_NS, TYPE_OPT, TYPE_SOA, u16_at};
-use crate::record::{MessageSection, RecordHead, Records, owner_len};
+use crate::cut::Cut;
+use crate::header::{AA, HEADER_LEN, Rcode, TC, TYPE_CNAME, TYPE_NS, TYPE_OPT, TYPE_SOA, u16_at};
+use crate::record::{Counts, MessageSection, RecordHead, Records, owner_len};
 
 /// Drops whole records from the end of `message` until it fits `len_max` bytes; returns its new
 /// length.
 ///
 /// The result is what stamping with that limit gives: the OPT stays, after the last record that is
-/// left, and TC is set if any other record was dropped (RFC 2181, section 9). The header, the
+/// left, and TC is set if a record was dropped that the client needs (`cut`). The header, the
 /// question and the OPT stay even where they are longer than `len_max`. Of a message without a
 /// whole question only the header stays.
 #[must_use]
@@ -24,9 +23,10 @@ pub fn cut_to(message: &mut [u8], len_max: usize) -> usize {
     }
     let Some(records) = records(message) else { return keep_header(message) };
     let opt = opt_in(records.clone());
-    let kept = Kept::of(records, opt.as_ref(), len_max);
-    let is_truncated = kept.is_truncated;
-    let len = keep(kept, opt, message);
+    let is_authority = u16_at(message, 2) & AA != 0;
+    let cut = cut(message, records, is_authority, opt.as_ref(), len_max);
+    let (counts, end, is_truncated) = (cut.counts, cut.end, cut.is_truncated);
+    let len = keep(counts, end, opt, message);
     if is_truncated {
         set_truncated(message);
     }
@@ -42,12 +42,12 @@ pub fn keep_answers(message: &mut [u8]) -> usize {
     let Some(records) = records(message).filter(|_| is_success) else { return message.len() };
     let opt = opt_in(records.clone());
     let answer_count = u16_at(message, 6);
-    let mut kept = Kept { counts: [0; 3], end: records.at(), is_truncated: false };
+    let (mut counts, mut end) = (Counts::default(), records.at());
     for (section, head) in records {
         match section {
             MessageSection::Answer => {
-                kept.counts[MessageSection::Answer as usize] += 1;
-                kept.end = head.end();
+                counts += Counts::one(section);
+                end = head.end();
             }
             MessageSection::Authority
                 if answer_count == 0 && matches!(head.rtype, TYPE_SOA | TYPE_NS) =>
@@ -57,22 +57,22 @@ pub fn keep_answers(message: &mut [u8]) -> usize {
             MessageSection::Authority | MessageSection::Additional => {}
         }
     }
-    keep(kept, opt, message)
+    keep(counts, end, opt, message)
 }
 
-/// Drops everything after the kept records, except the OPT; returns the new length.
-fn keep(kept: Kept, opt: Option<RecordHead>, message: &mut [u8]) -> usize {
-    let mut len = kept.end;
-    let mut counts = kept.counts;
+/// Drops everything after the kept records, except the OPT; returns the new length. `counts`:
+/// without the OPT.
+fn keep(mut counts: Counts, end: usize, opt: Option<RecordHead>, message: &mut [u8]) -> usize {
+    let mut len = end;
     if let Some(RecordHead { owner_at, rdata, .. }) = opt {
-        counts[MessageSection::Additional as usize] += 1;
-        if owner_at >= kept.end {
+        counts += Counts::one(MessageSection::Additional);
+        if owner_at >= end {
             let opt_len = rdata.end - owner_at;
-            message.copy_within(owner_at..rdata.end, kept.end);
+            message.copy_within(owner_at..rdata.end, end);
             len += opt_len;
         }
     }
-    set_counts(message, counts);
+    set_counts(message, counts.by_section());
     len
 }
 
@@ -211,36 +211,28 @@ pub(crate) fn opt_in(mut records: Records<'_>) -> Option<RecordHead> {
 }
 
 /// The records that fit, the OPT left out.
-struct Kept {
-    /// By section.
-    counts: [u16; 3],
-    /// Where the last of them ends.
-    end: usize,
-    /// Whether there are more.
-    is_truncated: bool,
-}
-
-impl Kept {
-    fn of(records: Records<'_>, opt: Option<&RecordHead>, len_max: usize) -> Self {
-        let opt: Range<usize> = opt.map_or(0..0, |opt| opt.owner_at..opt.end());
-        let mut kept = Self { counts: [0; 3], end: records.at(), is_truncated: false };
-        let total = records.count_left();
-        for (section, head) in records {
-            if head.owner_at == opt.start {
-                continue;
-            }
-            let opt_len_behind = if head.owner_at < opt.start { opt.len() } else { 0 };
-            if head.end() + opt_len_behind > len_max {
-                break;
-            }
-            kept.counts[section as usize] += 1;
-            kept.end = head.end();
+fn cut<'m>(
+    message: &'m [u8],
+    mut records: Records<'m>,
+    is_authority: bool,
+    opt: Option<&RecordHead>,
+    len_max: usize,
+) -> Cut<'m> {
+    let opt = opt.map_or(0..0, |opt| opt.owner_at..opt.end());
+    let mut cut = Cut::new(records.at(), is_authority, false);
+    for (section, head) in records.by_ref() {
+        if head.owner_at == opt.start {
+            continue;
         }
-        let opt_count = usize::from(!opt.is_empty());
-        let kept_count: usize = kept.counts.iter().map(|count| usize::from(*count)).sum();
-        kept.is_truncated = kept_count + opt_count < total;
-        kept
+        let opt_len_behind = if head.owner_at < opt.start { opt.len() } else { 0 };
+        let end = Some(head.end()).filter(|end| end + opt_len_behind <= len_max);
+        let owner = message.get(head.owner_at..).unwrap_or_default();
+        let owner = owner.get(..head.owner_len()).unwrap_or_default();
+        cut.keeps(section, owner, head.rtype, end);
     }
+    // What is not whole is missing.
+    cut.is_truncated |= records.count_left() > 0;
+    cut
 }
 
 /// Keeps the header alone, with TC set.

@@ -15,6 +15,7 @@ extern crate alloc;
 pub mod answer;
 pub mod apex;
 pub mod compile;
+mod cut;
 pub mod edit;
 pub mod endpoint;
 pub mod hash;

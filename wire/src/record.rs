@@ -82,6 +82,15 @@ impl Counts {
         Self((count as u64) << Self::shift(section))
     }
 
+    /// `counts`: of the answer, authority and additional sections.
+    pub(crate) fn of_sections(counts: [u16; 3]) -> Self {
+        let [answers, authorities, additionals] = counts;
+        let mut sum = Self::of(MessageSection::Answer, answers);
+        sum += Self::of(MessageSection::Authority, authorities);
+        sum += Self::of(MessageSection::Additional, additionals);
+        sum
+    }
+
     /// `word`: as `in_header` gives it.
     #[inline(always)]
     pub(crate) const fn from_word(word: u64) -> Self {
@@ -116,6 +125,15 @@ impl Counts {
         } else {
             MessageSection::Additional
         }
+    }
+
+    /// The counts of the answer, authority and additional sections.
+    pub(crate) const fn by_section(self) -> [u16; 3] {
+        [
+            self.count(MessageSection::Answer),
+            self.count(MessageSection::Authority),
+            self.count(MessageSection::Additional),
+        ]
     }
 
     const fn shift(section: MessageSection) -> u32 {

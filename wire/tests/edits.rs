@@ -176,15 +176,22 @@ proptest! {
             "many.ns.svc.z 9 A 192.0.2.2",
             "many.ns.svc.z 9 MX # mail.example.org",
             "many.ns.svc.z 9 TXT text-#",
+            "many.ns.svc.z 9 SRV 0 0 # mail.example.org",
         ]),
-        authorities in records(&["z 9 NS n#.example.org", "svc.z 9 NS n#.svc.z"]),
+        authorities in records(&[
+            "z 9 NS n#.example.org",
+            "svc.z 9 NS n#.svc.z",
+            "z 9 RRSIG NS #",
+            "ns.svc.z 9 NSEC o#.z",
+        ]),
         additionals in records(&["mail.example.org 9 A 192.0.2.3", "mail.example.org 9 AAAA \
             2001:db8::#"]),
+        flags in select(&["ra ad", "aa"][..]),
         rest in select(&["", " 1232", " 512 do", " 1232 ad"][..]),
         has_alias: bool,
         lens in vec(LEN_MIN..=LEN_MAX, 20),
     ) {
-        let text = format!("many.ns.svc.z A | NOERROR ra ad | {answers} | {authorities} | \
+        let text = format!("many.ns.svc.z A | NOERROR {flags} | {answers} | {authorities} | \
             {additionals}");
         let response = read(&message(&text));
         let table = table();
@@ -378,13 +385,13 @@ fn unusual_messages_are_cut() {
     // The OPT comes first in its section, then a record.
     let parts = [RECORD, RECORD, OPT, RECORD];
     check(&parts, head + 59, &parts, [2, 0, 2], false);
-    check(&parts, head + 58, &[RECORD, RECORD, OPT], [2, 0, 1], true);
+    check(&parts, head + 58, &[RECORD, RECORD, OPT], [2, 0, 1], false);
     check(&parts, head + 42, &[RECORD, OPT], [1, 0, 1], true);
     check(&parts, 0, &[OPT], [0, 0, 1], true);
     // An OPT of a name other than the root is a record like others.
     let named = [&[0xC0, 12], &OPT[1..]].concat();
     let parts = [RECORD, RECORD, &named, RECORD];
-    check(&parts, head + 44, &[RECORD, RECORD, &named], [2, 0, 1], true);
+    check(&parts, head + 44, &[RECORD, RECORD, &named], [2, 0, 1], false);
     // A record is missing.
     check(&[RECORD, RECORD, OPT], head + 42, &[RECORD, OPT], [1, 0, 1], true);
     check(&[RECORD, RECORD, OPT, b"\0"], head + 43, &[RECORD, RECORD, OPT], [2, 0, 1], true);

@@ -165,7 +165,7 @@ fn responses_without_an_own_target_are_not_cut() {
 
 #[test]
 fn the_tables_addresses_rotate_and_are_truncated() {
-    let text = "a.org A | NOERROR rd | a.org 9 CNAME web.cluster.local |  |";
+    let text = "a.org A | NOERROR aa rd | a.org 9 CNAME web.cluster.local |  |";
     let turned = completed(text, 1, MESSAGE_LEN_MAX).unwrap();
     assert!(turned.find("10.0.0.2") < turned.find("10.0.0.1"), "{turned}");
     for question in ["A", "AAAA", "SRV", "MX"] {

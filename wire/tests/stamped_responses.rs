@@ -141,7 +141,9 @@ fn responses_are_truncated_between_records() {
                 let cut = answer(len_max);
                 assert!(cut.len() <= len_max);
                 let cut = shown(&cut);
-                assert!(cut.contains(" tc "), "{len_max}: {cut}");
+                let answers = |shown: &str| shown.split(" | ").nth(2).map(str::to_owned);
+                let is_whole = answers(&cut) == answers(&whole);
+                assert_eq!(cut.contains(" tc "), !is_whole, "{len_max}: {cut}");
                 // The whole response begins with the records that are left.
                 let records = |text: &str| {
                     let sections = text.splitn(3, " | ").last().unwrap_or_default().to_owned();
@@ -153,4 +155,73 @@ fn responses_are_truncated_between_records() {
             }
         }
     });
+}
+
+/// Compares the response within `len_max` bytes to `TC | ANSWERS | AUTHORITIES | ADDITIONALS`: TC
+/// or nothing, and of each section nothing, its records, or `=` for all that the response has.
+fn check_cut(query: &str, response: &str, len_max: usize, expected: &str) {
+    let sections = |len_max| {
+        let shown = shown(&stamped(query, &read(&message(response)), len_max));
+        let tc = if shown.contains(" tc ") { "tc" } else { "" };
+        let mut parts: Vec<String> = shown.split('|').map(|part| part.trim().to_owned()).collect();
+        parts.splice(..2, [tc.to_owned()]);
+        parts
+    };
+    let whole = sections(MESSAGE_LEN_MAX);
+    let expected = expected.split('|').map(str::trim).zip(&whole);
+    let expected: Vec<&str> =
+        expected.map(|(part, whole)| if part == "=" { whole } else { part }).collect();
+    assert_eq!(sections(len_max), expected, "{query} in {len_max}");
+}
+
+/// RFC 2181, section 9: TC is set if a record is missing that the client needs, and not for extra
+/// information, which is left out by whole RRsets.
+#[test]
+fn extra_records_are_left_out_without_tc() {
+    const EXTRA: &str = "www.example.org A | NOERROR | www.example.org 9 A 192.0.2.1 \
+        | example.org 9 NS ns1.example.org; example.org 9 NS ns2.example.org \
+        | ns1.example.org 9 A 192.0.2.2; ns1.example.org 9 A 192.0.2.3; \
+          ns2.example.org 9 A 192.0.2.4";
+    const NS1: &str = "ns1.example.org 9 A 192.0.2.2; ns1.example.org 9 A 192.0.2.3";
+    let len = stamped("www.example.org A", &read(&message(EXTRA)), MESSAGE_LEN_MAX).len();
+    check_cut("www.example.org A", EXTRA, len, " | = | = | =");
+    check_cut("www.example.org A", EXTRA, len - 1, &format!(" | = | = | {NS1}"));
+    check_cut("www.example.org A", EXTRA, len - 17, " | = | = | ");
+    check_cut("www.example.org A", EXTRA, len - 49, " | = |  | ");
+    check_cut("www.example.org A", EXTRA, 49, " | = |  | ");
+    check_cut("www.example.org A", EXTRA, 48, "tc |  |  | ");
+    // An RRset and its signatures stay together, and a proof is needed.
+    const PROVEN: &str = "www.example.org A | NOERROR | www.example.org 9 A 192.0.2.1 \
+        | example.org 9 NS ns1.example.org; example.org 9 RRSIG NS 5000 | ";
+    let len = stamped("www.example.org A do", &read(&message(PROVEN)), MESSAGE_LEN_MAX).len();
+    check_cut("www.example.org A do", PROVEN, len - 1, " | = |  | ");
+    let proven = PROVEN.replace("5000", "5000; w.example.org 9 NSEC x.example.org");
+    check_cut(
+        "www.example.org A do",
+        &proven,
+        len,
+        "tc | = | example.org 9 NS \
+        ns1.example.org; example.org 9 RRSIG NS 5000 | ",
+    );
+    check_cut("www.example.org A do", &proven, len - 1, "tc | = |  | ");
+    // Without an answer, the client needs the SOA.
+    const DENIED: &str = "www.example.org A | NXDOMAIN | | example.org 9 SOA a b 1 2 3 4 5 | ";
+    check_cut("www.example.org A", DENIED, 60, "tc |  |  | ");
+    // The addresses of an authoritative answer about a service, as in CoreDNS.
+    const SERVICE: &str = "www.example.org SRV | NOERROR \
+        | www.example.org 9 SRV 0 0 80 a.example.org | | a.example.org 9 A 192.0.2.1";
+    let len = stamped("www.example.org SRV", &read(&message(SERVICE)), MESSAGE_LEN_MAX).len();
+    check_cut("www.example.org SRV", SERVICE, len - 1, " | = |  | ");
+    let service = SERVICE.replace("NOERROR", "NOERROR aa");
+    check_cut("www.example.org SRV", &service, len - 1, "tc | = |  | ");
+}
+
+/// A referral without its name servers, or without glue, leads nowhere (RFC 9471, section 3).
+#[test]
+fn referrals_are_truncated() {
+    const REFERRAL: &str = "www.example.org A | NOERROR | | example.org 9 NS ns1.example.org \
+        | ns1.example.org 9 A 192.0.2.2";
+    let len = stamped("www.example.org A", &read(&message(REFERRAL)), MESSAGE_LEN_MAX).len();
+    check_cut("www.example.org A", REFERRAL, len - 1, "tc |  | = | ");
+    check_cut("www.example.org A", REFERRAL, len - 17, "tc |  |  | ");
 }

@@ -2,7 +2,7 @@
 //! OPT are written.
 //!
 //! A whole answer is one copy and a few patches. An answer that does not fit is cut between
-//! records, with TC (RFC 2181, section 9). Every `message` begins with the query and has room for
+//! records, with TC or without (`cut`). Every `message` begins with the query and has room for
 //! what the envelope allows. Invariant: of a stored body, only the heads of its records are read.
 
 pub mod listing;

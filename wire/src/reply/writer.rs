@@ -12,6 +12,7 @@ use crate::apex::{
     Apex, ApexLabel, ApexRecords, EXTERNAL_MAILBOX, EXTERNAL_PRIMARY, SOA_LEN, SOA_POINTERS_AT,
     SOA_TIMERS_LEN,
 };
+use crate::cut::Cut;
 use crate::endpoint::{AddressLabel, AddressName};
 use crate::header::{
     CLASS_IN, HEADER_LEN, OPT_LEN, QR, Rcode, TC, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_OPT,
@@ -19,7 +20,7 @@ use crate::header::{
 };
 use crate::name::NAME_LEN_MAX;
 use crate::query::{Edns, Query};
-use crate::record::{Counts, MessageSection, Records};
+use crate::record::{Counts, MessageSection, Records, owner_len};
 use crate::reverse::Pointer;
 use crate::table::{Denial, Found, Table};
 use crate::turn::turn;
@@ -32,7 +33,7 @@ const NAME_POINTER: u16 = 0xC000 | HEADER_LEN as u16;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Written {
     pub(crate) counts: Counts,
-    /// Whether a record did not fit.
+    /// A record is missing that the client needs: TC.
     pub(crate) truncated: bool,
 }
 
@@ -81,6 +82,8 @@ pub(crate) struct Reply<'m> {
     pub(crate) message: &'m mut [u8],
     pub(crate) len: usize,
     pub(crate) reserved: usize,
+    /// AA
+    pub(crate) is_authority: bool,
     has_question: bool,
 }
 
@@ -90,7 +93,7 @@ impl<'m> Reply<'m> {
     pub(crate) fn begin(message: &'m mut [u8], question_len: usize, edns: Option<Edns>) -> Self {
         let reserved = if edns.is_some() { OPT_LEN } else { 0 };
         let len = HEADER_LEN + question_len;
-        Self { message, len, reserved, has_question: question_len > 0 }
+        Self { message, len, reserved, is_authority: true, has_question: question_len > 0 }
     }
 
     /// Bytes left for records in a message of at most `len_max` bytes.
@@ -224,7 +227,7 @@ impl<'m> Reply<'m> {
         written
     }
 
-    /// Writes record by record, until one does not fit. For answers that are too long, and for
+    /// Writes record by record what fits. For answers that are too long, and for
     /// names that are spelled differently from the stored one or are not the question's: pointers
     /// then move by the difference.
     pub(crate) fn by_record(
@@ -245,37 +248,47 @@ impl<'m> Reply<'m> {
         mut proof: Option<&Answer<'_>>,
         subject: Subject,
         rotation: usize,
-        mut room: usize,
+        room: usize,
     ) -> Written {
-        let mut written = Written::default();
         let body_at = self.len;
+        let end_max = body_at + room;
         let counts = answer.counts();
+        // What does not follow the question's name follows CNAMEs.
+        let mut cut = Cut::new(body_at, self.is_authority, subject.at != HEADER_LEN);
         let rotated = RotatedRecords::new(answer, rotation);
         for (index, record) in (0..counts.total()).zip(rotated) {
             let section = counts.section_of(index);
             if section == MessageSection::Additional
                 && let Some(proof) = proof.take()
             {
-                let before = self.len;
-                written.join(self.by_record(proof, subject, 0, room));
-                room -= self.len - before;
+                self.prove(proof, subject, end_max, &mut cut);
             }
             let is_answer = section == MessageSection::Answer;
-            let owner = moved_owner(record, is_answer, answer.name_len, subject, body_at);
-            let Some(owner) = owner.filter(|_| !written.truncated && record.len() <= room) else {
-                written.truncated = true;
-                return written;
-            };
-            room -= record.len();
-            self.put(&owner.to_be_bytes());
-            self.put(record.get(2..).unwrap_or_default());
-            written.counts += Counts::one(section);
+            let owner_len = owner_len(record).unwrap_or_default();
+            let (owner, fixed) = record.split_at_checked(owner_len).unwrap_or_default();
+            let moved = moved_owner(record, is_answer, answer.name_len, subject, body_at);
+            let end = Some(self.len + record.len()).filter(|end| *end <= end_max);
+            let end = end.filter(|_| moved.is_some());
+            if cut.keeps(section, owner, u16_at(fixed, 0), end) {
+                self.put(&moved.unwrap_or_default().to_be_bytes());
+                self.put(record.get(2..).unwrap_or_default());
+            }
         }
         if let Some(proof) = proof {
-            written.join(self.by_record(proof, subject, 0, room));
+            self.prove(proof, subject, end_max, &mut cut);
         }
-        written.truncated |= answer.is_cut();
-        written
+        self.len = cut.end;
+        Written { counts: cut.counts, truncated: cut.is_truncated || answer.is_cut() }
+    }
+
+    /// Writes a proof, unless a record before it is missing.
+    fn prove(&mut self, proof: &Answer<'_>, subject: Subject, end_max: usize, cut: &mut Cut<'_>) {
+        if cut.is_over() {
+            cut.is_truncated = true;
+            return;
+        }
+        let written = self.by_record(proof, subject, 0, end_max - self.len);
+        cut.keep_proof(written.counts, self.len, written.truncated);
     }
 
     /// Writes the CNAMEs or the DNAME of a `Found::Alias`; for a DNAME also the CNAME that it makes
@@ -334,35 +347,28 @@ impl<'m> Reply<'m> {
         written
     }
 
-    /// Writes a plugin's records, until one does not fit. Where one is owned by the subject, it
+    /// Writes what fits of a plugin's records. Where one is owned by the subject, it
     /// points there, and so keeps the client's letter case.
-    pub(super) fn made(
-        &mut self,
-        made: MadeRecords<'_>,
-        subject: Subject,
-        mut room: usize,
-    ) -> Written {
-        let mut written = Written::default();
+    pub(super) fn made(&mut self, made: MadeRecords<'_>, subject: Subject, room: usize) -> Written {
+        let end_max = self.len + room;
+        let mut cut = Cut::new(self.len, self.is_authority, false);
         for (section, head) in Records::new(made.bytes, 0, made.counts) {
             let record = made.bytes.get(head.owner_at..head.end()).unwrap_or_default();
-            let (owner, rest) = record.split_at(head.owner_len());
+            let (spelled, rest) = record.split_at(head.owner_len());
             let name = self.message.get(subject.at..subject.at + subject.len);
             let pointer = subject.pointer(0).to_be_bytes();
-            let owner = match name.filter(|name| name.eq_ignore_ascii_case(owner)) {
+            let owner = match name.filter(|name| name.eq_ignore_ascii_case(spelled)) {
                 Some([_, _, ..]) => &pointer,
-                Some(_) | None => owner,
+                Some(_) | None => spelled,
             };
-            let len = owner.len() + rest.len();
-            if len > room {
-                written.join(Written::TRUNCATED);
-                break;
+            let end = Some(self.len + owner.len() + rest.len()).filter(|end| *end <= end_max);
+            if cut.keeps(section, spelled, head.rtype, end) {
+                self.put(owner);
+                self.put(rest);
             }
-            room -= len;
-            self.put(owner);
-            self.put(rest);
-            written.join(Written::one(section));
         }
-        written
+        self.len = cut.end;
+        Written { counts: cut.counts, truncated: cut.is_truncated }
     }
 
     /// Writes the address that a name spells; for SRV, its ports at the name that begins with the

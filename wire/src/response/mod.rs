@@ -13,10 +13,11 @@ mod reader;
 use alloc::boxed::Box;
 
 use crate::answer::Answer;
+use crate::cut::Cut;
 use crate::header::{AA, AD, HEADER_LEN, RA, Rcode, TC, u16_at};
 use crate::name::NAME_LEN_MAX;
 use crate::query::Query;
-use crate::record::{Counts, MessageSection};
+use crate::record::Counts;
 use crate::reply::{End, Envelope, Reply, Stamped, Subject, Written};
 use crate::turn::turn;
 
@@ -206,9 +207,10 @@ pub struct Alias<'t> {
 ///
 /// AD is set for clients that asked for it by DO or AD (RFC 6840, section 5.8), but not with an
 /// alias, which has no signature. AA is set with an alias of an authority, because AA is about the
-/// first name (RFC 1035, section 4.1.1). What does not fit is cut between records, from the end of
-/// the last section, with TC. A response code of more than four bits becomes SERVFAIL, because it
-/// is about the exchange with the upstream (EDNS version, cookies, signatures).
+/// first name (RFC 1035, section 4.1.1). What does not fit is cut as `cut` has it: the upstream was
+/// asked for up to 1232 bytes, and added what it would have left out for this client. A response
+/// code of more than four bits becomes SERVFAIL, because it is about the exchange with the upstream
+/// (EDNS version, cookies, signatures).
 ///
 /// `end`: what tables have for the target of a `Kind::OwnTarget`. It comes after the CNAMEs and
 /// decides the response code.
@@ -223,7 +225,9 @@ pub fn stamp(
 ) -> Stamped {
     let end = end.zip(response.own_target);
     let wants_ad = query.dnssec_ok() || u16_at(message, 2) & AD != 0;
+    let is_authority = response.authoritative || alias.is_some_and(|alias| alias.is_authority);
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
+    reply.is_authority = is_authority;
     let mut room = reply.room(envelope.len_max);
     let mut written = Written::default();
     let mut name_at = HEADER_LEN;
@@ -235,7 +239,8 @@ pub fn stamp(
         name_at = target.map_or(name_at, |target| target.at);
     }
     if !written.truncated {
-        let (record_count, len) = response.records_within(room);
+        let cut = response.records_within(room, is_authority, alias.is_some());
+        let (record_count, len) = (cut.counts.total(), cut.end);
         let copy_at = reply.len;
         reply.put_rotated(response, envelope.rotation, len);
         let copy = reply.message.get_mut(copy_at..).unwrap_or_default();
@@ -243,7 +248,7 @@ pub fn stamp(
         if alias.is_some() {
             response.move_pointers(len, name_at, copy_at, copy);
         }
-        written.add(response, record_count);
+        written.join(Written { counts: cut.counts, truncated: cut.is_truncated });
         room -= len;
         if let Some((end, spelled)) = end
             && !written.truncated
@@ -254,7 +259,7 @@ pub fn stamp(
     }
     let rcode = end.map_or_else(|| Rcode::for_client(response.rcode), |(end, _)| end.rcode());
     let mut flags = query.kept_flags;
-    if response.authoritative || alias.is_some_and(|alias| alias.is_authority) {
+    if is_authority {
         flags |= AA;
     }
     if response.recursion_available {
@@ -293,16 +298,26 @@ impl Response {
         }
     }
 
-    /// The number of records that fit `room` bytes, and their length in bytes.
-    fn records_within(&self, room: usize) -> (usize, usize) {
+    /// The records that are sent within `room` bytes. `has_cnames`: others come before them.
+    fn records_within(&self, room: usize, is_authority: bool, has_cnames: bool) -> Cut<'_> {
+        let mut cut = Cut::new(0, is_authority, has_cnames);
+        let counts = Counts::of_sections(self.counts);
         if self.body.len() <= room {
-            return (self.ttl_offsets.len(), self.body.len());
+            (cut.counts, cut.end) = (counts, self.body.len());
+            return cut;
         }
-        let ends = self.ttl_offsets.iter().map(|offset| {
-            let at = usize::from(*offset);
-            at + 6 + usize::from(u16_at(&self.body, at + 4))
-        });
-        ends.take_while(|end| *end <= room).fold((0, 0), |(count, _), end| (count + 1, end))
+        let mut start = 0;
+        for (index, offset) in self.ttl_offsets.iter().enumerate() {
+            let ttl_at = usize::from(*offset);
+            let end = ttl_at + 6 + usize::from(u16_at(&self.body, ttl_at + 4));
+            // Behind the owner come the type and the class.
+            let type_at = ttl_at - 4;
+            let owner = self.body.get(start..type_at).unwrap_or_default();
+            let fitting = Some(end).filter(|end| *end <= room);
+            cut.keeps(counts.section_of(index), owner, u16_at(&self.body, type_at), fitting);
+            start = end;
+        }
+        cut
     }
 
     /// Sets the TTLs of the first `record_count` records, which are at the start of `copy`.
@@ -350,20 +365,5 @@ impl Reply<'_> {
             self.put(part);
             len -= part.len();
         }
-    }
-}
-
-impl Written {
-    /// Adds the first `record_count` records of a response.
-    fn add(&mut self, response: &Response, record_count: usize) {
-        let mut left = record_count as u16;
-        let sections =
-            [MessageSection::Answer, MessageSection::Authority, MessageSection::Additional];
-        for (section, of_section) in sections.into_iter().zip(response.counts) {
-            let fitting = left.min(of_section);
-            self.counts += Counts::of(section, fitting);
-            left -= fitting;
-        }
-        self.truncated = record_count < response.ttl_offsets.len();
     }
 }
