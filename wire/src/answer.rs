@@ -134,6 +134,41 @@ impl<'t> Answer<'t> {
         Name::from_wire(&bytes)
     }
 
+    /// A `Found::Alias` of `name`, without the CNAMEs that come again. What is stored of a wildcard
+    /// may lead back to the name that it answers for. `has_before`: whether a CNAME of this owner
+    /// comes before the answer.
+    #[must_use]
+    pub fn without_circle(self, name: &Name, has_before: impl Fn(&Name) -> bool) -> Self {
+        let mut kept = Self { body: &[], ..self };
+        while let Some(record) = RecordHead::read(self.body, kept.body.len()) {
+            if record.rtype == TYPE_CNAME
+                && let Some(owner) = Name::from_wire(kept.target())
+                && (kept.has_cname_of(name, &owner) || has_before(&owner))
+            {
+                break;
+            }
+            kept.body = self.body.get(..record.end()).unwrap_or_default();
+        }
+        kept
+    }
+
+    /// Whether a `Found::Alias` of `name` has a CNAME of this owner. Each target but the last one
+    /// owns the next CNAME.
+    #[must_use]
+    pub fn has_cname_of(&self, name: &Name, owner: &Name) -> bool {
+        let (mut target, mut at) = (None, 0);
+        while let Some(record) = RecordHead::read(self.body, at) {
+            at = record.end();
+            if record.rtype == TYPE_CNAME {
+                let next = target.replace(record.rdata).and_then(|target| self.body.get(target));
+                if next.and_then(Name::from_wire).is_some_and(|next| next == *owner) {
+                    return true;
+                }
+            }
+        }
+        name == owner
+    }
+
     /// Whether a DNAME makes too long a name of one of this length (RFC 6672, section 2.2).
     pub(crate) fn is_too_long_after(&self, name_len: usize) -> bool {
         let target_len = self.dname().map_or(0, |dname| dname.rdata.len());

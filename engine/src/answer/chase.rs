@@ -116,12 +116,14 @@ impl<'s> View<'s> {
         reach: Reach,
         mut meets_gates: impl FnMut(&Name) -> bool,
     ) -> Lead<'s> {
+        let cnames = cnames.without_circle(name, |_| false);
         let end = |found| Lead::Here(End { cnames: Some(cnames), then: None, found });
         // A question for CNAMEs gets the one that a DNAME makes, and not those after it.
         let target = cnames.target_for(name).filter(|_| self.wanted.qtype != TYPE_CNAME);
         let target = target.filter(|target| self.may_ask(target));
         // A circle ends where it began.
-        let Some(target) = target.filter(|target| target != name) else { return end(None) };
+        let has = |owner: &Name| cnames.has_cname_of(name, owner);
+        let Some(target) = target.filter(|target| !has(target)) else { return end(None) };
         // `no_aaaa` has tables asked for this type, and no upstream.
         let is_followed = self.wanted.qtype != TYPE_NONE
             && (reach == Reach::EveryType || matches!(self.wanted.qtype, TYPE_A | TYPE_AAAA));
@@ -130,8 +132,10 @@ impl<'s> View<'s> {
         }
         match self.own(&target) {
             Some((_, Found::Alias(then))) => {
+                let then = then.without_circle(&target, has);
                 let next = then.target_for(&target).filter(|next| self.may_ask(next));
-                let is_circle = next.as_ref().is_some_and(|next| next == name || *next == target);
+                let is_back = |next: &Name| has(next) || then.has_cname_of(&target, next);
+                let is_circle = next.as_ref().is_some_and(is_back);
                 let found = next.as_ref().and_then(|next| self.own(next));
                 let goes_on = match (&next, &found) {
                     (None, _) => false,

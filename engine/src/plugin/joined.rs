@@ -3,6 +3,8 @@
 //! Invariant: what does not fit a message is left out, with all that comes after it, and the
 //! response is truncated.
 
+use std::collections::HashSet;
+
 use domain::base::header::Header;
 use domain::base::message_builder::{
     AdditionalBuilder, AnswerBuilder, AuthorityBuilder, RecordSectionBuilder,
@@ -78,6 +80,23 @@ impl<B: RecordSectionBuilder<MessageBuffer>> Joined<B> {
         if !self.is_truncated {
             self.is_truncated = self.section.push(record).is_err();
         }
+    }
+
+    /// Adds the records of answer sections, each once (RFC 2181, section 5): CNAMEs may lead back
+    /// to where they come from. `None` if one cannot be read.
+    pub(super) fn copy_answers(&mut self, messages: &[&Message<&[u8]>]) -> Option<()> {
+        let mut known = HashSet::new();
+        for message in messages {
+            for record in message.answer().ok()? {
+                let record: ParsedRecord<'_, &[u8]> = record.ok()?;
+                let record = record.to_any_record::<AllRecordData<_, _>>().ok()?;
+                let owner = record.owner().to_string().to_ascii_lowercase();
+                if known.insert((owner, record.rtype(), record.data().to_string())) {
+                    self.push(record);
+                }
+            }
+        }
+        Some(())
     }
 
     /// Adds the records of a section that are of the types that `has` says. `None` if one cannot be

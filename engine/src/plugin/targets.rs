@@ -3,7 +3,7 @@
 //!
 //! Invariant: a pursuit asks for each target once.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use domain::base::iana::Rcode;
 use domain::base::{Message, Rtype, ToName};
@@ -71,7 +71,9 @@ impl TargetPursuit {
             let target = record.data().cname().to_name::<Vec<u8>>();
             Box::from(target.into_octets())
         });
-        let targets: VecDeque<Box<[u8]>> = targets.collect();
+        // A circle ends where it began.
+        let mut targets: VecDeque<Box<[u8]>> = targets.collect();
+        targets.retain(|target| **target != *exchange.name.bytes());
         let own = own.into();
         let extended_error = extended_error.map(|option| {
             let head = [option.code, option.data.len() as u16].map(u16::to_be_bytes);
@@ -97,12 +99,14 @@ impl TargetPursuit {
 
     /// The plugin's records and those of the targets in one response. The response code, and the
     /// SOA of a negative response, are those of the target (RFC 6604), unless the plugin has a
-    /// code.
+    /// code. CNAMEs that lead in a circle have no target, so that is no error.
     fn joined(&self) -> Option<Box<[u8]>> {
         let own = Message::from_octets(&*self.own).ok()?;
         let found: Vec<_> =
             self.found.iter().filter_map(|found| Message::from_octets(&**found).ok()).collect();
+        let all: Vec<_> = std::iter::once(&own).chain(&found).collect();
         let rcode = match own.header().rcode() {
+            Rcode::NOERROR if is_circle(&own, &all) => Rcode::NOERROR,
             Rcode::NOERROR => found.last().map_or(Rcode::NOERROR, |found| found.header().rcode()),
             rcode => rcode,
         };
@@ -112,9 +116,7 @@ impl TargetPursuit {
             header.set_rcode(rcode);
             header.set_tc(found.iter().any(|found| found.header().tc()));
         })?;
-        for message in std::iter::once(&own).chain(&found) {
-            answer.copy(message.answer().ok()?, |_| true)?;
-        }
+        answer.copy_answers(&all)?;
         let mut authority = answer.authority();
         let denial = found.last().filter(|found| found.header_counts().ancount() == 0);
         for message in std::iter::once(&own).chain(denial) {
@@ -124,4 +126,22 @@ impl TargetPursuit {
         additional.copy(own.additional().ok()?, |rtype| rtype != Rtype::OPT)?;
         Some(additional.finish())
     }
+}
+
+/// Whether the CNAMEs of these answers lead from the question of `own` back to a name that they
+/// come from.
+fn is_circle(own: &Message<&[u8]>, all: &[&Message<&[u8]>]) -> bool {
+    let answers = all.iter().filter_map(|message| message.answer().ok());
+    let cnames = answers.flat_map(|answer| answer.limit_to::<Cname<_>>()).filter_map(Result::ok);
+    let lower = |name: &dyn std::fmt::Display| name.to_string().to_ascii_lowercase();
+    let mut targets: HashMap<String, String> =
+        cnames.map(|cname| (lower(cname.owner()), lower(cname.data().cname()))).collect();
+    let Some(question) = own.first_question() else { return false };
+    let mut name = lower(question.qname());
+    let mut owners = HashSet::new();
+    while let Some(target) = targets.remove(&name) {
+        owners.insert(name);
+        name = target;
+    }
+    owners.contains(&name)
 }

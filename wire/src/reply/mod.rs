@@ -12,6 +12,7 @@ mod writer;
 use crate::answer::Answer;
 use crate::apex::{Apex, ApexRecords};
 use crate::header::{AA, Rcode};
+use crate::name::Name;
 use crate::query::{Edns, Query, Reject, UDP_LEN_MIN};
 use crate::record::MessageSection;
 use crate::table::{DenialKind, Found, Table};
@@ -154,6 +155,23 @@ pub struct End<'t> {
 }
 
 impl End<'_> {
+    /// What tables have for `name`, up to a CNAME that comes again: see `Answer::without_circle`.
+    pub(crate) fn without_circle(&self, name: Name, has_before: impl Fn(&Name) -> bool) -> Self {
+        let mut kept = Self { cnames: None, then: None, found: None };
+        let mut name = Some(name);
+        let places = [(&self.cnames, &mut kept.cnames), (&self.then, &mut kept.then)];
+        for (cnames, place) in places {
+            name = name.filter(|name| !has_before(name));
+            if let (Some(cnames), Some(owner)) = (cnames, &name) {
+                let cnames = cnames.without_circle(owner, &has_before);
+                *place = Some(cnames);
+                name = cnames.target_for(owner);
+            }
+        }
+        kept.found = self.found.filter(|_| name.is_some_and(|name| !has_before(&name)));
+        kept
+    }
+
     /// The response code is that of the CNAMEs' target (RFC 6604, section 3), even if not all of
     /// them fit.
     pub(crate) fn rcode(&self) -> Rcode {

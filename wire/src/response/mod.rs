@@ -15,7 +15,7 @@ use alloc::boxed::Box;
 use crate::answer::Answer;
 use crate::cut::Cut;
 use crate::header::{AA, AD, HEADER_LEN, RA, Rcode, TC, u16_at};
-use crate::name::NAME_LEN_MAX;
+use crate::name::{NAME_LEN_MAX, Name};
 use crate::query::Query;
 use crate::record::Counts;
 use crate::reply::{End, Envelope, Reply, Stamped, Subject, Written};
@@ -223,7 +223,14 @@ pub fn stamp(
     envelope: Envelope,
     message: &mut [u8],
 ) -> Stamped {
-    let end = end.zip(response.own_target);
+    let end = end.zip(response.own_target()).map(|(end, target)| {
+        let question = message.get(HEADER_LEN..).and_then(Name::from_wire);
+        let before = alias.as_ref().zip(question);
+        end.without_circle(target, |owner| {
+            before.as_ref().is_some_and(|(alias, name)| alias.answer.has_cname_of(name, owner))
+        })
+    });
+    let end = end.as_ref().zip(response.own_target);
     let wants_ad = query.dnssec_ok() || u16_at(message, 2) & AD != 0;
     let is_authority = response.authoritative || alias.is_some_and(|alias| alias.is_authority);
     let mut reply = Reply::begin(message, query.question_len(), query.edns);
