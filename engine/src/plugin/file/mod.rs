@@ -5,7 +5,9 @@
 //! each of its zones is there once.
 
 pub mod table;
+mod zone_data;
 pub mod zone_file;
+mod zone_place;
 pub mod zone_text;
 mod zone_word;
 

@@ -18,7 +18,7 @@ use domain::rdata::ZoneRecordData;
 use domain::zonefile::inplace::{Entry, ScannedRecord, ScannedRecordData, Zonefile};
 use wire::compile::{ZoneRecord, ZoneRecords};
 
-use super::zone_text::{self, TtlInForce, ZoneText};
+use super::zone_text::{self, TextMistake, TtlInForce, ZoneText};
 use crate::corefile::value::zone::Zone;
 use crate::limits::{ZONE_FILE_LEN_MAX, ZONE_INCLUDE_DEPTH_MAX, ZONE_RECORDS_MAX};
 
@@ -110,7 +110,8 @@ impl ZoneFileReading<'_> {
             return Err(self.error(path, None, &problem));
         };
         self.len_left = len_left;
-        let ZoneText { mut text, include_ttls } = zone_text::rewrite(bytes, start.ttl);
+        let ZoneText { mut text, include_ttls, mistake } =
+            zone_text::rewrite(bytes, start.ttl, &start.origin);
         // A quoted word at the end of its buffer makes `domain` panic.
         text.push(b'\n');
         let mut include_ttls = include_ttls.into_iter();
@@ -119,7 +120,11 @@ impl ZoneFileReading<'_> {
         zonefile.set_default_class(Class::IN);
         loop {
             match zonefile.next_entry() {
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    return mistake.map_or(Ok(()), |TextMistake { line, problem }| {
+                        Err(self.error(path, Some(line), &problem))
+                    });
+                }
                 Ok(Some(Entry::Record(record))) => self.record(path, &record)?,
                 Ok(Some(Entry::Include { path: included, origin })) => {
                     let origin = origin.or_else(|| zonefile.origin().ok());
@@ -336,6 +341,19 @@ mod tests {
             (&format!("{SOA}\nwww A 192.0.2\n"), format!("{PARSE}a/db:3: ")),
             (&format!("{SOA}$TTL 1h\n\n$GENERATE 1-9 a A 192.0.2.$\n"), format!("{PARSE}a/db:4: ")),
             (&format!("{SOA}$TTL 1h\n$INCLUDE broken\n"), format!("{PARSE}a/broken:3: ")),
+            (
+                &format!("{SOA}$ORIGIN x\n\na HIP 2 00 AQ\n"),
+                format!("{PARSE}a/db:4: data of the type HIP cannot be written as text; write "),
+            ),
+            (
+                &format!("{SOA}a AFSDB x b\nc A x\n"),
+                format!(
+                    "{PARSE}a/db:2: bad AFSDB data: a number up to 65535 expected, and not `x`"
+                ),
+            ),
+            (&format!("{SOA}c A x\na AFSDB x b\n"), format!("{PARSE}a/db:2: ")),
+            (&format!("{SOA}\nx TXT ( \"a\"\n\n"), format!("{PARSE}a/db:3: a parenthesis is not")),
+            (&format!("{SOA}x LOC ( 1\n"), format!("{PARSE}a/db:2: a parenthesis is not closed")),
             (&format!("{SOA}$INCLUDE none\n"), format!("{PARSE}a/db: failed to open `none' as ")),
             (
                 &format!("{SOA}$INCLUDE loop\n"),
@@ -374,6 +392,7 @@ mod tests {
         fn any_words_have_an_outcome(words in prop::collection::vec(prop::sample::select(&[
             "@", "a", "1h", "IN", "A", "192.0.2.1", "TXT", "\"x", "\"", "(", ")", "\n", ";", "SOA",
             "$TTL", "$ORIGIN", "$INCLUDE", "sub", "RRSIG", "NSEC", "DNAME", "\\", "\\0", "*", ".",
+            "AFSDB", "APL", "SPF", "1",
         ][..]), 0..40)) {
             let _ = read_text(format!("{SOA}{}", words.join(" ")).as_bytes());
         }

@@ -1,9 +1,11 @@
 //! Words of a zone file: what each stands for, by the words before it in its entry.
 //!
 //! Not here: where a word ends, and what is written instead (`zone_text`). Invariant: types have
-//! the names, and data the words, that `domain` knows.
+//! the names, and data the words, that `domain` knows; `zone_data` has the others.
 
 use domain::base::iana::{Class, Rtype};
+
+use super::zone_data::is_read_by_domain;
 
 /// What the next word of an entry may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(super) enum Next {
     Origin,
     /// Data of a record, by index.
     Data { rtype: Rtype, index: usize },
+    /// Data of a type whose text `domain` does not read.
+    Text { rtype: Rtype, is_first: bool },
     /// Anything else.
     Other,
 }
@@ -47,7 +51,7 @@ impl Next {
             Self::Origin => Meaning::Name,
             Self::TtlClassOrType { .. } | Self::DefaultTtl => Meaning::Time,
             Self::Data { rtype, index } => meaning_in_data(rtype, index),
-            Self::IncludedPath | Self::Other => Meaning::Other,
+            Self::IncludedPath | Self::Text { .. } | Self::Other => Meaning::Other,
         }
     }
 
@@ -57,12 +61,16 @@ impl Next {
             Self::Owner => Self::TtlClassOrType { has_ttl: false },
             Self::TtlClassOrType { .. } if is_class(word) => self,
             Self::TtlClassOrType { .. } => match rtype_of(word) {
-                Some(rtype) => Self::Data { rtype, index: 0 },
+                Some(rtype) if is_read_by_domain(rtype) => Self::Data { rtype, index: 0 },
+                Some(rtype) => Self::Text { rtype, is_first: true },
                 None => Self::Other,
             },
             // Then comes data in hexadecimal digits (RFC 3597, section 5).
-            Self::Data { index: 0, .. } if word == br"\#" => Self::Other,
+            Self::Data { index: 0, .. } | Self::Text { is_first: true, .. } if word == br"\#" => {
+                Self::Other
+            }
             Self::Data { rtype, index } => Self::Data { rtype, index: index + 1 },
+            Self::Text { rtype, .. } => Self::Text { rtype, is_first: false },
             Self::IncludedPath => Self::Origin,
             Self::DefaultTtl | Self::Origin | Self::Other => Self::Other,
         }

@@ -141,15 +141,19 @@ pub(super) fn compile(text: &str) -> Result<WireRecord, String> {
 }
 
 fn parse(text: &str) -> Result<WireRecord, String> {
-    let rewritten = zone_text::rewrite(text.as_bytes(), None).text;
-    let mut zone = Zonefile::from(rewritten.as_slice()).allow_invalid();
+    let rewritten = zone_text::rewrite(text.as_bytes(), None, &[0]);
+    let mut zone = Zonefile::from(rewritten.text.as_slice()).allow_invalid();
     zone.extend_from_slice(b"\n");
     zone.set_origin(Name::root_bytes());
     zone.set_default_class(Class::IN);
     let record = match zone.next_entry() {
         Ok(Some(Entry::Record(record))) => record,
         Ok(Some(Entry::Include { .. })) => return Err("$INCLUDE is not a record".to_owned()),
-        Ok(None) => return Err("it is empty".to_owned()),
+        Ok(None) => {
+            return Err(rewritten
+                .mistake
+                .map_or_else(|| "it is empty".to_owned(), |found| found.problem));
+        }
         Err(error) => {
             // A place in the text comes first, as if it were a file.
             let text = error.to_string();
