@@ -215,6 +215,10 @@ impl Scan {
             (Meaning::Time, Some(secs)) => &secs.to_string().into_bytes(),
             (Meaning::Name, _) if word == b"@" => b"\"\"".as_slice(),
             (Meaning::Owner | Meaning::Name, _) if has_empty_label(word) => REFUSED_NAME,
+            // As in CoreDNS, what is no directive is a name.
+            (Meaning::Owner, _) if word.starts_with(b"$") && !is_directive(word) => {
+                &[b"\\", word].concat()
+            }
             (
                 Meaning::Owner
                 | Meaning::Name
@@ -236,7 +240,7 @@ impl Scan {
                 self.ttls.push(self.ttl);
                 Next::IncludedPath
             }
-            Next::Owner if word.starts_with(b"$") => Next::Other,
+            Next::Owner if is_directive(word) => Next::Other,
             Next::DefaultTtl => {
                 self.ttl = secs.map(TtlInForce::Directive).or(self.ttl);
                 Next::Other
@@ -324,6 +328,12 @@ impl Scan {
         let len = self.text.len() + std::mem::take(&mut self.escaped_lines);
         self.text.resize(len, b'\n');
     }
+}
+
+/// Whether the first word of a line is a directive.
+fn is_directive(word: &[u8]) -> bool {
+    let directives: [&[u8]; 4] = [b"$ORIGIN", b"$INCLUDE", b"$TTL", b"$GENERATE"];
+    directives.iter().any(|directive| word.eq_ignore_ascii_case(directive))
 }
 
 /// No name: `domain` refuses it, and has the line.

@@ -173,3 +173,9 @@ fn data_that_domain_does_not_read_becomes_digits() {
         assert_eq!(found.mistake.map(|mistake| mistake.line), Some(line), "{text}");
     }
 }
+
+#[test]
+fn what_is_no_directive_is_a_name() {
+    check("$x A 1h\n$(\n) A x\n", "\\$x A 1h\n\\$(\n) A x\n");
+    check("$generate 1 a\n", "$generate 1 a\n");
+}
