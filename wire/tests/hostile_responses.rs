@@ -66,11 +66,11 @@ fn invalid_names_and_data_are_malformed() {
     let mut packet = with_record(b"\xc0\x0c", A, &address);
     packet.pop();
     assert_eq!(response::read(&packet, &asked(&packet)), UpstreamPacket::Malformed);
-    // Two OPTs; one that the root does not own; one in the answer section.
+    // An OPT that the root does not own, alone and as the second one; one in the answer section.
     let opt = |owner: &[u8]| [owner, b"\0\x29\x04\xd0\0\0\0\0\0\0"].concat();
     for (counts, records) in [
-        ([0, 2], [opt(b"\0"), opt(b"\0")].concat()),
         ([0, 1], opt(b"\xc0\x0c")),
+        ([0, 2], [opt(b"\0"), opt(b"\xc0\x0c")].concat()),
         ([1, 0], opt(b"\0")),
     ] {
         let mut packet = message("a A | NOERROR |  |  |");

@@ -340,6 +340,13 @@ fn an_opt_shows_that_the_upstream_supports_edns() {
             assert!(read(&packet).has_opt, "{text}");
         }
     }
+    // Of two OPTs the first counts.
+    let mut packet = message("www.example.org A | NOERROR rd ra |  |  | ");
+    packet.extend(*b"\0\0\x29\x04\xd0\x01\0\0\0\0\0\0\0\x29\x04\xd0\0\0\0\0\0\0");
+    packet[11] += 2;
+    let response = read(&packet);
+    assert!(response.has_opt);
+    assert_eq!(response.rcode, 16);
     // Without the question: the only record that an error may have is an OPT.
     let packet = message(WWW);
     let asked = Asked { case_must_match: false, ..asked(&packet) };

@@ -117,13 +117,15 @@ fn records(packet: &[u8], at: usize, counts: [u16; 3], is_truncated: bool) -> Op
     (records.len() == count || is_truncated).then_some(records)
 }
 
-/// The eight bits of the response code that are in the OPT. RFC 6891, section 6.1.1: there is one
-/// OPT, in the additional section, owned by the root.
+/// The eight bits of the response code that are in the OPT. It is in the additional section, owned
+/// by the root (RFC 6891, section 6.1.1). There should be one; of several, the first counts,
+/// because nothing else of the response depends on them.
 fn rcode_upper(records: &[Record]) -> Option<u16> {
-    let mut opts = records.iter().filter(|record| record.head.rtype == TYPE_OPT);
-    let Some(opt) = opts.next() else { return Some(0) };
-    let is_valid = opt.section == MessageSection::Additional && opt.head.is_of_root();
-    (is_valid && opts.next().is_none()).then_some((opt.head.ttl_secs >> 24) as u16)
+    let opts = || records.iter().filter(|record| record.head.rtype == TYPE_OPT);
+    let Some(first) = opts().next() else { return Some(0) };
+    let are_valid =
+        opts().all(|opt| opt.section == MessageSection::Additional && opt.head.is_of_root());
+    are_valid.then_some((first.head.ttl_secs >> 24) as u16)
 }
 
 /// A name whose records are accepted as answers: the question's, then each CNAME's target.
