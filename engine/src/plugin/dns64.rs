@@ -7,8 +7,8 @@ use std::future::ready;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use domain::base::iana::{Class, Rcode};
-use domain::base::{Message, Rtype, Ttl};
-use domain::rdata::{Aaaa, AllRecordData, Soa};
+use domain::base::{Message, Ttl};
+use domain::rdata::{A, Aaaa, AllRecordData, Soa};
 use ipnet::Ipv6Net;
 use wire::edit;
 use wire::header::{TYPE_A, TYPE_AAAA};
@@ -167,6 +167,10 @@ impl Dns64Pursuit {
                 found(last)
             }
             PursuitState::AsksIpv4 { ipv6 } => {
+                // Also with `translate_all`: other addresses than its own it cannot have.
+                if has_ipv6(&ipv6) && !has_ipv4(&last) {
+                    return found(ipv6);
+                }
                 match translate(&ipv6, &last, self.gate.settings.prefix) {
                     Some(message) => {
                         // Those of the response that it is made from.
@@ -193,20 +197,29 @@ fn found(message: Box<[u8]>) -> Step {
 
 impl Dns64 {
     /// Whether the response to AAAA is to be replaced: the name exists, and it has no IPv6 address
-    /// of its own (RFC 6147, sections 5.1.1 and 5.1.2).
+    /// of its own (RFC 6147, sections 5.1.1, 5.1.2 and 5.1.4).
     fn wants_ipv4(&self, ipv6: &[u8]) -> bool {
         let Ok(message) = Message::from_octets(ipv6) else { return false };
         if message.header().rcode() == Rcode::NXDOMAIN {
             return false;
         }
-        self.translates_all || !has_record(&message, Rtype::AAAA)
+        self.translates_all || !has_ipv6(ipv6)
     }
 }
 
-fn has_record(message: &Message<&[u8]>, rtype: Rtype) -> bool {
+/// Whether an answer has IPv6 addresses. An IPv4-mapped one counts as none (RFC 6147, section
+/// 5.1.4).
+fn has_ipv6(message: &[u8]) -> bool {
+    let Ok(message) = Message::from_octets(message) else { return false };
     message.answer().is_ok_and(|answer| {
-        answer.into_iter().any(|record| record.is_ok_and(|record| record.rtype() == rtype))
+        let mut addresses = answer.limit_to::<Aaaa>().filter_map(Result::ok);
+        addresses.any(|record| record.data().addr().to_ipv4_mapped().is_none())
     })
+}
+
+fn has_ipv4(message: &[u8]) -> bool {
+    let Ok(message) = Message::from_octets(message) else { return false };
+    message.answer().is_ok_and(|answer| answer.limit_to::<A>().any(|record| record.is_ok()))
 }
 
 /// The response to AAAA made from the one to A: the same records, with IPv6 addresses in place of
@@ -255,8 +268,7 @@ fn embed(prefix: Ipv6Net, address: Ipv4Addr) -> Ipv6Addr {
 
 #[cfg(test)]
 mod tests {
-    use domain::base::{MessageBuilder, Name, Question, StaticCompressor};
-    use domain::rdata::A;
+    use domain::base::{MessageBuilder, Name, Question, Rtype, StaticCompressor};
 
     use super::*;
 
