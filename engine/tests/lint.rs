@@ -39,9 +39,21 @@ const ROWS: &[(&str, &[Row])] = &[
     ("directive", DIRECTIVE),
     ("entry", ENTRY),
     ("cache-word", CACHE_WORD),
+    ("closing-brace", CLOSING_BRACE),
     ("bind", BIND),
     ("shared-snapshot", SHARED_SNAPSHOT),
     ("http-port", HTTP_PORT),
+];
+
+const CLOSING_BRACE: &[Row] = &[
+    (
+        ". {\n hosts x.hosts {\n  ttl 5\n  fallthrough }\n whoami\n}",
+        &[(4, 15, "CoreDNS reads this '}' as a word of 'fallthrough'")],
+    ),
+    (". {\n acl { block }\n whoami\n}", &[(2, 14, "CoreDNS reads this '}' as a word of 'block'")]),
+    (". {\n template ANY ANY a.test { rcode NXDOMAIN }\n whoami\n}", &[]),
+    (". {\n forward . 192.0.2.1 { max_fails 3 }\n}", &[]),
+    (". {\n rewrite stop { name exact a.test b.test }\n whoami\n}", &[]),
 ];
 
 const HTTP_PORT: &[Row] = &[

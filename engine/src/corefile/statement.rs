@@ -138,16 +138,6 @@ impl Statement {
             .report(Mistake::error(span, message).label(label).help(format!("usage: `{usage}`")));
     }
 
-    /// Warns of a closing brace behind a list of any length: CoreDNS reads it as one more word.
-    fn warn_of_close(&self, context: &mut Context<'_>) {
-        if let Some(close) = self.closed_by {
-            let message =
-                format!("CoreDNS reads this '}}' as a word of '{}'", quoted(&self.name.text));
-            let mistake = Mistake::warning(close, message).label("ends the block");
-            context.report(mistake.help("write it on a line of its own"));
-        }
-    }
-
     /// Reads the options between the braces with the plugin's table.
     pub(crate) fn read_settings<D>(
         &self,
@@ -174,13 +164,9 @@ impl Statement {
         let mut seen: Vec<&Token> = Vec::new();
         for line in self.body.iter().flat_map(|body| &body.lines) {
             let Some(setting) = table.iter().find(|row| row.name == line.name.text) else {
-                line.warn_of_close(context);
                 other(line, draft, context);
                 continue;
             };
-            if setting.usage.contains(['[', '…']) {
-                line.warn_of_close(context);
-            }
             line.takes_no_block(setting.usage, context);
             match setting.outcome {
                 SettingOutcome::Adds(read) => read(line, draft, context),

@@ -14,7 +14,7 @@ use crate::ports;
 
 /// The kernel gives each TCP connection to either of the two, at random or to the narrower one.
 pub(super) fn shared(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
-    for block in blocks {
+    for block in blocks.iter().filter(|block| !block.parsed.is_part) {
         let line = |name| block.lines(name).last();
         let health = block.server.line::<Health>().map(|one| &one.address).zip(line("health"));
         let ready = block.server.line::<Ready>().map(|one| &one.address).zip(line("ready"));

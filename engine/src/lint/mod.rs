@@ -91,6 +91,11 @@ pub const LINTS: &[Lint] = &[
         find: word::cache_zone,
     },
     Lint {
+        name: "closing-brace",
+        doc: "a closing brace on the line of an option is a word of it for CoreDNS",
+        find: word::closing_brace,
+    },
+    Lint {
         name: "bind",
         doc: "a block without `bind` gets no queries at an address that another block binds",
         find: bind::shadows,

@@ -27,6 +27,54 @@ pub(super) fn wildcard(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
     }
 }
 
+/// Options of a fixed number of words, which CoreDNS reads one by one: it leaves the brace behind
+/// them. All others read to the end of their line.
+const READ_WORD_BY_WORD: &[(&str, &[&str])] = &[
+    ("dns64", &["prefix", "translate_all", "allow_ipv4"]),
+    ("errors", &["stacktrace"]),
+    ("file", &["reload"]),
+    (
+        "forward",
+        &[
+            "expire",
+            "max_age",
+            "max_idle_conns",
+            "max_fails",
+            "max_connect_attempts",
+            "max_concurrent",
+            "tls_servername",
+            "policy",
+            "source_address",
+            "read_timeout",
+        ],
+    ),
+    ("hosts", &["ttl", "no_reverse"]),
+    ("k8s_external", &["apex", "headless", "ttl"]),
+    ("kubernetes", &["ttl", "startup_timeout"]),
+    ("template", &["rcode"]),
+];
+
+/// `hosts { fallthrough }`: CoreDNS takes the brace for a word of the option.
+pub(super) fn closing_brace(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
+    for statement in blocks.iter().flat_map(|block| &block.parsed.statements) {
+        let directive = statement.name.text.as_str();
+        let last = statement.body.as_ref().and_then(|body| body.lines.last());
+        let Some((option, close)) = last.and_then(|line| Some((&line.name.text, line.closed_by?)))
+        else {
+            continue;
+        };
+        let known = READ_WORD_BY_WORD.iter().find(|(name, _)| *name == directive);
+        let is_left = known.is_some_and(|(_, options)| options.contains(&option.as_str()));
+        // Each line of `rewrite` is a rule, which has as many words as it needs.
+        if is_left || directive == "rewrite" {
+            continue;
+        }
+        let message = format!("CoreDNS reads this '}}' as a word of '{}'", quoted(option));
+        let mistake = Mistake::warning(close, message).label("ends the block");
+        warn(statement, mistake.help("write it on a line of its own"), context);
+    }
+}
+
 fn starred(word: &Token) -> Option<Mistake> {
     let zone = word.text.strip_prefix("*.").filter(|zone| !zone.is_empty())?;
     let message = format!("'{}' has no names but those with the label '*'", quoted(&word.text));
