@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wire::header::{CLASS_IN, RD};
 use wire::name::Name;
-use wire::response::{Response, TtlRule};
+use wire::response::{Kind, Response, TtlRule};
 use wire::table::Wanted;
 
 use crate::answer::chase::View;
@@ -283,10 +283,13 @@ impl Resolver {
                     .cache
                     .as_ref()
                     .map_or(TtlRule::AS_SENT, |plan| cache::ttl_unkept(&response, &plan.settings));
-                let keeper = cache.as_mut().filter(|_| is_kept);
-                let filled = keeper.map_or(Filled::Passed(unkept), |cache| {
-                    cache.fill(&key, &response, Times::at_once(now, unix_secs()))
-                });
+                let filled = match &mut cache {
+                    Some(cache) if is_kept => {
+                        cache.fill(&key, &response, Times::at_once(now, unix_secs()))
+                    }
+                    Some(_) if response.kind == Kind::Failure => Filled::Inferior,
+                    Some(_) | None => Filled::Passed(unkept),
+                };
                 match filled {
                     Filled::Kept(ttl) => {
                         send_to_all(FlightResult::Response { response: &response, ttl, sources });
