@@ -243,7 +243,8 @@ impl Control {
                 "a thread or task that feeds a table has ended, which is a bug; its last table is \
                  served, and it is started again"
             );
-            if let Err(error) = self.server.apply(&self.config).await {
+            let applied = self.server.apply(&self.config);
+            if let Err(error) = self.errors.beside(&self.metrics, applied).await {
                 tracing::error!("it cannot be started again yet: {error:#}");
             }
         }
@@ -279,7 +280,8 @@ impl Control {
     /// Applies the running Corefile, so that the files of upstreams and of `tls` are read again;
     /// false if one cannot be used. `is_news`: the log is to say why, even if it did before.
     async fn apply_again(&mut self, is_news: bool) -> bool {
-        let Err(error) = self.server.apply(&self.config).await else {
+        let applied = self.server.apply(&self.config);
+        let Err(error) = self.errors.beside(&self.metrics, applied).await else {
             self.file_failure = None;
             self.file_retry_at = None;
             return true;

@@ -1,7 +1,7 @@
 //! Reads a changed Corefile and applies it, or keeps the last one.
 //!
 //! Invariant: however often its folders change, a Corefile that failed is applied again no sooner
-//! than `reload` says, and the log has each failure once.
+//! than `reload` says or a signal asks for it, and the log has each failure once.
 
 use std::time::Instant;
 
@@ -117,7 +117,8 @@ impl Control {
         self.queries.open_for(&next);
         // Old and new endpoints listen until it is certain which of them stay.
         let endpoints_before = self.admin.layout();
-        let endpoints = self.admin.open(&endpoints::of(&next, self.metrics_address)).await?;
+        let endpoints = endpoints::of(&next, self.metrics_address);
+        let endpoints = self.errors.beside(&self.metrics, self.admin.open(&endpoints)).await?;
         let prepared = self.errors.beside(&self.metrics, self.server.prepare(&next)).await;
         self.admin.keep(if prepared.is_ok() { &endpoints } else { &endpoints_before });
         self.errors.log_waiting(Instant::now());
