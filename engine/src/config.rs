@@ -122,7 +122,22 @@ pub(crate) fn read_rendered(
     let mut stream = Stream::new(name, path, text, surroundings);
     known.into_iter().for_each(|mistake| stream.mistakes.push(mistake));
     let parsed = parser::blocks(&mut stream);
-    compile(whole(name, name), path, stream, parsed, surroundings)
+    compile(Some(name), path, stream, parsed, surroundings)
+}
+
+/// Reads a text that a Corefile imports: server blocks, or nothing.
+///
+/// # Errors
+/// The mistakes in it.
+pub(crate) fn read_imported(
+    name: &str,
+    path: Option<&Path>,
+    text: &str,
+    surroundings: &Surroundings<'_>,
+) -> Result<Config, Report> {
+    let mut stream = Stream::new(name, path, text, surroundings);
+    let parsed = parser::blocks(&mut stream);
+    compile(None, path, stream, parsed, surroundings)
 }
 
 /// Reads a key of a ConfigMap, which may import others of its keys, with mistakes that are known
@@ -144,7 +159,8 @@ pub(crate) fn read_mounted(
         false => parser::blocks(&mut stream),
     };
     let imported = stream.files.clone();
-    let name = whole(&file.key, &file.name);
+    let is_whole = TextPart::of(&file.key).is_none();
+    let name = is_whole.then_some(file.name.as_str());
     (compile(name, None, stream, parsed, surroundings), imported)
 }
 
@@ -161,11 +177,6 @@ pub(crate) fn read_part(
     let mut stream = Stream::new(name, path, text, surroundings);
     let parsed = parser::part(&mut stream);
     compile(None, path, stream, vec![parsed], surroundings)
-}
-
-/// `name`, unless the file's own name says that it is imported by others.
-fn whole<'n>(file: &str, name: &'n str) -> Option<&'n str> {
-    TextPart::of(file).is_none().then_some(name)
 }
 
 /// `name`: of a whole Corefile, which has a server block.

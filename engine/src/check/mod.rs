@@ -195,7 +195,10 @@ pub fn text(
             read: config::read_part(name, path, text, surroundings),
             is_part: true,
         }),
-        Some(TextPart::Corefile) | None => {
+        Some(TextPart::Corefile) => {
+            checked.push(config::read_imported(name, path, text, surroundings));
+        }
+        None => {
             let (text, known) = node_cache::sampled(text);
             checked.push(config::read_rendered(name, path, &text, known, surroundings));
         }
