@@ -394,8 +394,7 @@ pub const QUESTIONS_PER_HEDGE: u32 = 10;
 /// 10,000 per second for the ten milliseconds until others are tried first.
 pub const HEDGES_SAVED_MAX: u32 = 128;
 const _: () = assert!(HEDGES_SAVED_MAX >= 10_000 * 10 / 1000);
-/// Questions in a row whose hedge was answered first, or was not allowed by the policy, after which
-/// the upstream's health is checked.
+/// Questions in a row whose hedge was answered first, after which the upstream's health is checked.
 pub const OUTRUNS_MAX: u32 = 3;
 
 // Clients that wait, and the cache.

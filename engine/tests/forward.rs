@@ -316,16 +316,16 @@ fn a_slow_upstream_is_not_outrun_by_another_that_has_no_answer() {
                 ..forward(&[slow.address, other.address])
             };
             let rig = Rig::start(&options).await;
-            for _ in 0..5 {
-                assert_eq!(rig.who_answers().await, Some(61), "{hedge:?}");
+            for _ in 0..3 {
+                let answers = futures((0..4).map(|_| rig.who_answers())).await;
+                assert_eq!(answers, [Some(61); 4], "{hedge:?}");
             }
             assert_eq!(other.seen_count() > 0, hedged, "{hedge:?}");
             // One that fails its check is not waited for.
             slow.behave(Manner::Silent);
             other.behave(Manner::Answers);
             let began = Instant::now();
-            let answers = futures((0..3).map(|_| rig.who_answers())).await;
-            assert_eq!(answers, [Some(60); 3], "{hedge:?}");
+            assert_eq!(rig.who_answers().await, Some(60), "{hedge:?}");
             assert!(began.elapsed() < options.read_timeout, "{:?}", began.elapsed());
         }
     });

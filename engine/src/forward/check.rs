@@ -1,7 +1,8 @@
 //! Our own queries to an upstream: health checks, and probes for EDNS and TCP that seemed missing.
 //!
 //! Out of band: no client waits for them. Invariant: at most one health check of an upstream runs
-//! at a time, and a healthy upstream with EDNS and TCP gets neither checks nor probes.
+//! at a time, and a healthy upstream that responds in time, with EDNS and TCP, gets neither checks
+//! nor probes.
 
 use std::rc::{Rc, Weak};
 use std::sync::Arc;

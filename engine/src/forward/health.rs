@@ -11,7 +11,7 @@ use crate::limits::OUTRUNS_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UpstreamState {
     Healthy,
-    /// A query failed, and no check has passed since.
+    /// A query or a check failed, and no check has passed since.
     Suspect,
     /// `max_fails` checks in a row have failed.
     Down,
@@ -73,15 +73,19 @@ impl UpstreamHealth {
             return NextStep::Nothing;
         }
         self.is_suspect = true;
-        if std::mem::replace(&mut self.is_being_checked, true) {
+        self.doubted()
+    }
+
+    /// A query takes long. The upstream is as healthy as before, unless the check says otherwise.
+    pub(super) fn doubted(&mut self) -> NextStep {
+        if self.max_fails == 0 || std::mem::replace(&mut self.is_being_checked, true) {
             NextStep::Nothing
         } else {
             NextStep::Check
         }
     }
 
-    /// A hedge answered first, or was not allowed. Once is chance; `OUTRUNS_MAX` in a row count as
-    /// a failure.
+    /// A hedge answered first. Once is chance; `OUTRUNS_MAX` in a row count as a failure.
     pub(super) fn outrun(&mut self) -> NextStep {
         self.outrun_count += 1;
         if self.outrun_count < OUTRUNS_MAX {

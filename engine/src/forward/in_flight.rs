@@ -1,9 +1,9 @@
 //! The questions of one `forward` line that are in flight, in all shards.
 //!
-//! Invariant: a shard writes only its own count. So two shards that admit a question at the same
-//! moment may exceed `max_concurrent`, by one question each.
+//! Invariant: only a shard's newest thread changes its count. So two shards that admit a question
+//! at the same moment may exceed `max_concurrent`, by one question each.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::failure::ForwardFailure;
 use crate::limits::FORWARD_IN_FLIGHT_MAX;
@@ -16,23 +16,38 @@ pub(super) struct InFlight {
     max: Option<usize>,
 }
 
-/// A shard's count, on cache lines of its own.
+/// A shard's count, on cache lines of its own: the number of the thread that counts in the upper
+/// half, its questions in the lower one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct ShardCount(AtomicUsize);
+struct ShardCount(AtomicU64);
+
+/// What one thread of a shard counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    shard: usize,
+    thread: u64,
+}
 
 impl InFlight {
     pub(super) fn new(shard_count: usize, max: Option<usize>) -> Self {
         Self { counts: (0..shard_count).map(|_| ShardCount::default()).collect(), max }
     }
 
-    /// Counts a question of this shard until the guard is dropped.
+    /// Counts from zero for a thread of this shard. An older thread of it, which hangs, counts no
+    /// more.
+    pub(super) fn begin(&self, shard: usize) -> Counted {
+        let thread = (self.counts[shard].0.load(Ordering::Relaxed) >> 32) + 1;
+        self.counts[shard].0.store(thread << 32, Ordering::Relaxed);
+        Counted { shard, thread }
+    }
+
+    /// Counts a question until the guard is dropped.
     ///
     /// # Errors
     /// As many are in flight as may be.
-    pub(super) fn admit(&self, shard: usize) -> Result<InFlightGuard<'_>, ForwardFailure> {
-        let own = &self.counts[shard].0;
-        if own.load(Ordering::Relaxed) >= FORWARD_IN_FLIGHT_MAX {
+    pub(super) fn admit(&self, counted: Counted) -> Result<InFlightGuard<'_>, ForwardFailure> {
+        if self.of_thread(counted) >= FORWARD_IN_FLIGHT_MAX {
             return Err(ForwardFailure::TooMany { max: FORWARD_IN_FLIGHT_MAX });
         }
         if let Some(max) = self.max
@@ -40,33 +55,40 @@ impl InFlight {
         {
             return Err(ForwardFailure::TooMany { max });
         }
-        own.store(own.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        Ok(InFlightGuard(own))
+        self.change(counted, |count| count + 1);
+        Ok(InFlightGuard { all: self, counted })
     }
 
-    /// Of this shard. Only its thread changes it.
-    pub(super) fn of_shard(&self, shard: usize) -> usize {
-        self.counts[shard].0.load(Ordering::Relaxed)
+    /// The questions of this thread.
+    pub(super) fn of_thread(&self, Counted { shard, thread }: Counted) -> usize {
+        let count = self.counts[shard].0.load(Ordering::Relaxed);
+        if count >> 32 == thread { questions(count) } else { 0 }
     }
 
     fn total(&self) -> usize {
-        self.counts.iter().map(|ShardCount(count)| count.load(Ordering::Relaxed)).sum()
+        self.counts.iter().map(|ShardCount(count)| questions(count.load(Ordering::Relaxed))).sum()
     }
 
-    /// A thread that takes a shard's place has no questions in flight.
-    pub(super) fn restart(&self, shard: usize) {
-        self.counts[shard].0.store(0, Ordering::Relaxed);
+    fn change(&self, Counted { shard, thread }: Counted, change: impl Fn(u64) -> u64) {
+        let changed = |count: u64| (count >> 32 == thread).then(|| change(count));
+        // An error: another thread has the shard's place.
+        let _ = self.counts[shard].0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
     }
 }
 
+fn questions(count: u64) -> usize {
+    (count & u64::from(u32::MAX)) as usize
+}
+
 /// Counts one question as in flight while it exists.
-pub(super) struct InFlightGuard<'c>(&'c AtomicUsize);
+pub(super) struct InFlightGuard<'c> {
+    all: &'c InFlight,
+    counted: Counted,
+}
 
 impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        // Zero: another thread has taken the place of this one, which hung.
-        let count = self.0.load(Ordering::Relaxed).saturating_sub(1);
-        self.0.store(count, Ordering::Relaxed);
+        self.all.change(self.counted, |count| count - 1);
     }
 }
 
@@ -77,27 +99,32 @@ mod tests {
     #[test]
     fn shards_share_max_concurrent() {
         let all = InFlight::new(3, Some(4));
-        let busy: Vec<_> = (0..4).map(|_| all.admit(0).unwrap()).collect();
-        for shard in 0..3 {
-            assert_eq!(all.admit(shard).err(), Some(ForwardFailure::TooMany { max: 4 }));
+        let [zero, one, two] = [0, 1, 2].map(|shard| all.begin(shard));
+        let busy: Vec<_> = (0..4).map(|_| all.admit(zero).unwrap()).collect();
+        for counted in [zero, one, two] {
+            assert_eq!(all.admit(counted).err(), Some(ForwardFailure::TooMany { max: 4 }));
         }
-        assert_eq!([0, 1, 2].map(|shard| all.of_shard(shard)), [4, 0, 0]);
+        assert_eq!([zero, one, two].map(|counted| all.of_thread(counted)), [4, 0, 0]);
         drop(busy);
-        let guards = [1, 2, 2, 0].map(|shard| all.admit(shard).unwrap());
-        assert!(all.admit(1).is_err());
-        // The thread of shard 2 hangs, and another takes its place.
-        all.restart(2);
-        drop(all.admit(2).unwrap());
+        let guards = [one, two, two, zero].map(|counted| all.admit(counted).unwrap());
+        assert!(all.admit(one).is_err());
+        // The thread of a shard hangs, another one takes its place, and it wakes up.
+        let newer = all.begin(2);
+        let guard = all.admit(newer).unwrap();
         drop(guards);
+        assert_eq!((all.total(), all.of_thread(newer)), (1, 1));
+        drop(guard);
         assert_eq!(all.total(), 0);
     }
 
     #[test]
     fn a_shard_has_a_bound_without_it() {
         let all = InFlight::new(1, None);
-        let guards: Vec<_> = (0..FORWARD_IN_FLIGHT_MAX).map(|_| all.admit(0).unwrap()).collect();
-        assert!(all.admit(0).is_err());
+        let counted = all.begin(0);
+        let guards: Vec<_> =
+            (0..FORWARD_IN_FLIGHT_MAX).map(|_| all.admit(counted).unwrap()).collect();
+        assert!(all.admit(counted).is_err());
         drop(guards);
-        assert!(all.admit(0).is_ok());
+        assert!(all.admit(counted).is_ok());
     }
 }

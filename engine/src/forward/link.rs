@@ -135,9 +135,15 @@ impl Link {
         self.counters().count(UpstreamEvent::Late);
     }
 
-    /// Another upstream, queried later, responded first, or would have been queried by now.
+    /// Another upstream, queried later, responded first.
     pub(super) fn was_outrun(self: &Rc<Self>) {
         let next_step = self.change_health(UpstreamHealth::outrun);
+        self.run(next_step);
+    }
+
+    /// Has the upstream checked, though no query has failed.
+    pub(super) fn check_health(self: &Rc<Self>) {
+        let next_step = self.change_health(UpstreamHealth::doubted);
         self.run(next_step);
     }
 

@@ -4,8 +4,8 @@
 //! admit ─→ order by policy and health ─→ query one ─(late)─→ hedge or repeat ─→ first response
 //!                                          └─(failed, or a code of `failover`)─→ query the next
 //! ```
-//! The control plane builds `settings`, which all shards share. Everything else belongs to one
-//! shard.
+//! The control plane builds `settings`, which all shards share, and which has their counts of
+//! questions in flight. Everything else belongs to one shard.
 //! Invariant: every question ends by its deadline and always leaves the in-flight count.
 
 mod ability;
@@ -47,7 +47,7 @@ use crate::question::OwnedQuestion;
 use edns::{NOERROR, NXDOMAIN};
 use health::UpstreamState;
 use hedge::HedgeBudget;
-use in_flight::InFlightGuard;
+use in_flight::{Counted, InFlightGuard};
 use link::Link;
 use options::Policy;
 use policy::Order;
@@ -70,7 +70,7 @@ pub struct Upstreams {
     /// By upstream.
     links: Vec<Rc<Link>>,
     metrics: Arc<ShardMetrics>,
-    shard: usize,
+    in_flight: Counted,
     /// Questions so far, for `policy round_robin`.
     turn: Cell<usize>,
     hedges: RefCell<HedgeBudget>,
@@ -92,12 +92,11 @@ impl Upstreams {
         if shard == 0 {
             looping::probe(&links);
         }
-        settings.in_flight.restart(shard);
         Rc::new(Self {
             settings: Arc::clone(settings),
             links,
             metrics: Arc::clone(metrics),
-            shard,
+            in_flight: settings.in_flight.begin(shard),
             turn: Cell::new(shard),
             hedges: RefCell::default(),
         })
@@ -152,11 +151,11 @@ impl Upstreams {
     /// This shard's questions in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.settings.in_flight.of_shard(self.shard)
+        self.settings.in_flight.of_thread(self.in_flight)
     }
 
     fn admit(&self) -> Result<InFlightGuard<'_>, ForwardFailure> {
-        let admitted = self.settings.in_flight.admit(self.shard);
+        let admitted = self.settings.in_flight.admit(self.in_flight);
         admitted.inspect_err(|_| self.metrics.count(ShardEvent::ForwardRejected, 1))
     }
 
@@ -223,7 +222,7 @@ impl Upstreams {
         link.was_late();
         let keeps_order = self.keeps_order();
         if keeps_order {
-            link.was_outrun();
+            link.check_health();
         }
         if keeps_order || !self.hedges.borrow_mut().spend() {
             // No hedge for an upstream that may just be slow; but do not wait for one whose health
@@ -237,17 +236,25 @@ impl Upstreams {
         let mut second = pin!(self.links[other].ask_as_hedge(question, deadline));
         tokio::select! {
             outcome = &mut first => {
-                if self.settles(&outcome) { outcome } else { second.await }
+                if self.settles(&outcome) {
+                    return outcome;
+                }
+                let hedged = second.await;
+                if hedged.is_ok() { hedged } else { outcome }
             }
             hedged = &mut second => {
-                // An upstream that refuses is no faster than one that is about to answer.
                 let is_answer = |one: &Response| matches!(one.rcode, NOERROR | NXDOMAIN);
                 if self.settles(&hedged) && hedged.as_ref().is_ok_and(is_answer) {
                     link.was_outrun();
                     return hedged;
                 }
-                let outcome = first.await;
-                if outcome.is_ok() { outcome } else { hedged }
+                // An upstream that refuses is no faster than one that is about to answer, if that
+                // one lives.
+                link.check_health();
+                tokio::select! {
+                    outcome = &mut first => if outcome.is_ok() { outcome } else { hedged },
+                    () = link.fails_check() => hedged,
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A `forward` line ready for use: resolv.conf files read, host names resolved, certificates
 //! loaded. The control plane does that.
 //!
-//! All shards share the settings. They are immutable but for what upstreams loop, and how many
+//! All shards share the settings. They are immutable but for which upstreams loop, and how many
 //! questions are in flight.
 //! Invariant: 1 to `UPSTREAMS_MAX` upstreams.
 
