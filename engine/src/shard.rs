@@ -18,11 +18,13 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
+use tokio::io::unix::AsyncFd;
 use wire::header::HEADER_LEN;
 use wire::pod_index::PodIndex;
 use wire::table::Table;
@@ -101,9 +103,8 @@ pub async fn serve<I: DatagramIo>(
     tokio::task::yield_now().await;
     let mut stopping: Option<Stopping> = None;
     let mut drops_counted_at = Instant::now();
-    let mut batches = 0;
-    // Datagrams received since there were none.
-    let mut backlog = 0;
+    // Batches since the other tasks had a turn, and datagrams received since there were none.
+    let (mut batches, mut backlog) = (0, 0);
     let mut yields_due = YIELDS;
     loop {
         let taken = take_updates(&updates, bell, &responder, &heart, &mut io, &mut tcp)?;
@@ -159,12 +160,22 @@ pub async fn serve<I: DatagramIo>(
         if !busy_poll.is_zero() && found_by_polling(&mut io, busy_poll).await? {
             continue;
         }
-        let mut woken = wake.readable().await?;
-        io.look_again();
-        woken.clear_ready();
         batches = 0;
-        yields_due = YIELDS;
+        if is_alone {
+            tokio::task::yield_now().await;
+            yields_due -= 1;
+        } else {
+            sleep_in_runtime(&wake, &mut io).await?;
+        }
     }
+}
+
+/// Sleeps until datagrams come, while the other tasks run.
+async fn sleep_in_runtime<I: DatagramIo>(wake: &AsyncFd<OwnedFd>, io: &mut I) -> io::Result<()> {
+    let mut woken = wake.readable().await?;
+    io.look_again();
+    woken.clear_ready();
+    Ok(())
 }
 
 /// How far a shard has come with its end: it answers what is in flight, then closes its sockets.
