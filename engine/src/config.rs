@@ -125,7 +125,7 @@ pub(crate) fn read_rendered(
     compile(Some(name), path, stream, parsed, surroundings)
 }
 
-/// Reads a text that a Corefile imports: server blocks, or nothing.
+/// Reads a text that a Corefile imports, as the part of it that it is.
 ///
 /// # Errors
 /// The mistakes in it.
@@ -133,10 +133,11 @@ pub(crate) fn read_imported(
     name: &str,
     path: Option<&Path>,
     text: &str,
+    part: TextPart,
     surroundings: &Surroundings<'_>,
 ) -> Result<Config, Report> {
     let mut stream = Stream::new(name, path, text, surroundings);
-    let parsed = parser::blocks(&mut stream);
+    let parsed = parsed_as(Some(part), &mut stream);
     compile(None, path, stream, parsed, surroundings)
 }
 
@@ -148,35 +149,24 @@ pub(crate) fn read_imported(
 pub(crate) fn read_mounted(
     file: &MountedFile,
     others: &[MountedFile],
-    is_part: bool,
     known: Vec<Mistake>,
     surroundings: &Surroundings<'_>,
 ) -> (Result<Config, Report>, Vec<PathBuf>) {
     let mut stream = Stream::of_mounted(file, others, surroundings);
     known.into_iter().for_each(|mistake| stream.mistakes.push(mistake));
-    let parsed = match is_part {
-        true => vec![parser::part(&mut stream)],
-        false => parser::blocks(&mut stream),
-    };
+    let part = TextPart::of(&file.key);
+    let parsed = parsed_as(part, &mut stream);
     let imported = stream.files.clone();
-    let is_whole = TextPart::of(&file.key).is_none();
-    let name = is_whole.then_some(file.name.as_str());
+    let name = part.is_none().then_some(file.name.as_str());
     (compile(name, None, stream, parsed, surroundings), imported)
 }
 
-/// Reads a text that a server block imports: directives without a block around them.
-///
-/// # Errors
-/// The mistakes in it.
-pub(crate) fn read_part(
-    name: &str,
-    path: Option<&Path>,
-    text: &str,
-    surroundings: &Surroundings<'_>,
-) -> Result<Config, Report> {
-    let mut stream = Stream::new(name, path, text, surroundings);
-    let parsed = parser::part(&mut stream);
-    compile(None, path, stream, vec![parsed], surroundings)
+/// A part of a server block is directives without a block around them.
+fn parsed_as(part: Option<TextPart>, stream: &mut Stream<'_>) -> Vec<ParsedBlock> {
+    match part {
+        Some(TextPart::Block) => vec![parser::part(stream)],
+        Some(TextPart::Corefile) | None => parser::blocks(stream),
+    }
 }
 
 /// `name`: of a whole Corefile, which has a server block.

@@ -88,16 +88,15 @@ pub(super) fn check(name: &str, text: &str, surroundings: &Surroundings<'_>) -> 
     for mut corefile in corefiles.into_iter().take(CHECKED_TEXTS_MAX) {
         let (text, known) = node_cache::sampled(&corefile.text);
         corefile.text = text.into_owned();
-        let (read, files) = config::read_mounted(&corefile, &others, false, known, surroundings);
+        let (read, files) = config::read_mounted(&corefile, &others, known, surroundings);
         imported.extend(files);
         checked.push(read);
     }
     for part in others.iter().take(CHECKED_TEXTS_MAX) {
         let Some(kind) = TextPart::of(&part.key) else { continue };
         if !imported.contains(Path::new(&part.key)) {
-            let is_part = kind == TextPart::Block;
-            let (read, _) = config::read_mounted(part, &others, is_part, Vec::new(), surroundings);
-            checked.texts.push(CheckedText { read, is_part });
+            let (read, _) = config::read_mounted(part, &others, Vec::new(), surroundings);
+            checked.texts.push(CheckedText { read, is_part: kind == TextPart::Block });
         }
     }
     if text_count > CHECKED_TEXTS_MAX {

@@ -191,13 +191,10 @@ pub fn text(
     }
     let mut checked = CheckedTexts::default();
     match TextPart::of(name) {
-        Some(TextPart::Block) => checked.texts.push(CheckedText {
-            read: config::read_part(name, path, text, surroundings),
-            is_part: true,
+        Some(part) => checked.texts.push(CheckedText {
+            read: config::read_imported(name, path, text, part, surroundings),
+            is_part: part == TextPart::Block,
         }),
-        Some(TextPart::Corefile) => {
-            checked.push(config::read_imported(name, path, text, surroundings));
-        }
         None => {
             let (text, known) = node_cache::sampled(text);
             checked.push(config::read_rendered(name, path, &text, known, surroundings));
