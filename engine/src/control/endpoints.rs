@@ -11,8 +11,6 @@ use engine::corefile::value::key::{Key, Scheme};
 use engine::metrics::served::BlockFacts;
 use engine::metrics::{EnabledPlugin, Metrics};
 use engine::plugin::ServerBlock;
-use engine::plugin::health::Health;
-use engine::plugin::pprof::Pprof;
 use engine::plugin::prometheus::Prometheus;
 use engine::plugin::ready::Ready;
 
@@ -25,22 +23,11 @@ pub(crate) fn of(config: &Config, metrics_address: Option<SocketAddr>) -> Vec<En
     };
     let mut endpoints: Vec<_> = metrics_address.map(of_flag).into_iter().collect();
     for block in &config.blocks {
-        let health =
-            block.line::<Health>().map(|one| (EndpointKind::Health, &one.address, &one.place));
-        let ready =
-            block.line::<Ready>().map(|one| (EndpointKind::Ready, &one.address, &one.place));
-        let metrics = block
-            .line::<Prometheus>()
-            .map(|one| (EndpointKind::Prometheus, &one.address, &one.place));
-        let pprof =
-            block.line::<Pprof>().map(|one| (EndpointKind::Pprof, &one.address, &one.place));
-        for (plugin, address, place) in [health, ready, metrics, pprof].into_iter().flatten() {
-            endpoints.push(Endpoint {
-                plugin,
-                address: address.to_string(),
-                place: place.to_string(),
-            });
-        }
+        endpoints.extend(block.endpoints().map(|(plugin, address, place)| Endpoint {
+            plugin,
+            address: address.to_string(),
+            place: place.to_string(),
+        }));
     }
     endpoints
 }

@@ -6,23 +6,14 @@ use crate::corefile::report::Mistake;
 use crate::corefile::source::Span;
 use crate::corefile::value::http_address::{Host, HttpAddress};
 use crate::plugin::ServerBlock;
-use crate::plugin::health::Health;
-use crate::plugin::pprof::Pprof;
-use crate::plugin::prometheus::Prometheus;
-use crate::plugin::ready::Ready;
 use crate::ports;
 
 /// The kernel gives each TCP connection to either of the two, at random or to the narrower one.
 pub(super) fn shared(blocks: &[LintBlock<'_>], context: &mut Context<'_>) {
     for block in blocks.iter().filter(|block| !block.parsed.is_part) {
-        let line = |name| block.lines(name).last();
-        let health = block.server.line::<Health>().map(|one| &one.address).zip(line("health"));
-        let ready = block.server.line::<Ready>().map(|one| &one.address).zip(line("ready"));
-        let metrics =
-            block.server.line::<Prometheus>().map(|one| &one.address).zip(line("prometheus"));
-        let pprof = block.server.line::<Pprof>().map(|one| &one.address).zip(line("pprof"));
-        for (address, statement) in [health, ready, metrics, pprof].into_iter().flatten() {
-            let Some(span) = blocks.iter().find_map(|other| served_at(other, address)) else {
+        for (plugin, address, _) in block.server.endpoints() {
+            let served = blocks.iter().find_map(|other| served_at(other, address));
+            let (Some(span), Some(statement)) = (served, block.lines(plugin.name()).next()) else {
                 continue;
             };
             let message = format!("'{address}' is an address of DNS over TCP too");

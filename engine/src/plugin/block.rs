@@ -8,9 +8,15 @@ use std::path::{Path, PathBuf};
 
 use super::bind::{Bind, BindAddress};
 use super::draft::{BlockDraft, LoadContext, LoadError};
+use super::health::Health;
+use super::pprof::Pprof;
+use super::prometheus::Prometheus;
+use super::ready::Ready;
 use super::root::Root;
 use super::view::ViewSettings;
 use super::{DIRECTIVES, Plugin};
+use crate::admin::EndpointKind;
+use crate::corefile::value::http_address::HttpAddress;
 use crate::corefile::value::key::Key;
 use crate::corefile::{ListenIp, Place};
 use crate::metrics::{LabelSet, Metrics};
@@ -45,6 +51,24 @@ impl ServerBlock {
     #[must_use]
     pub fn line<T: Plugin>(&self) -> Option<&T> {
         self.lines().next()
+    }
+
+    /// Its HTTP endpoints: the plugin, the address, and the position of the line.
+    pub fn endpoints(&self) -> impl Iterator<Item = (EndpointKind, &HttpAddress, &Place)> {
+        let health = self.line().map(|Health { address, place, .. }| (address, place));
+        let ready = self.line().map(|Ready { address, place, .. }| (address, place));
+        let metrics = self.line().map(|Prometheus { address, place }| (address, place));
+        let pprof = self.line().map(|Pprof { address, place }| (address, place));
+        let rows = [
+            (EndpointKind::Health, health),
+            (EndpointKind::Ready, ready),
+            (EndpointKind::Prometheus, metrics),
+            (EndpointKind::Pprof, pprof),
+        ];
+        rows.into_iter().filter_map(|(plugin, line)| {
+            let (address, place) = line?;
+            Some((plugin, address, place))
+        })
     }
 
     /// The addresses of `bind`; empty without it, which means every address of the machine.
