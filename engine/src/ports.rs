@@ -15,6 +15,10 @@ pub enum PortProtocol {
     Tcp,
 }
 
+impl PortProtocol {
+    pub const ALL: [Self; 2] = [Self::Udp, Self::Tcp];
+}
+
 /// The process that is bound to a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use engine::corefile::value::key::Scheme;
 use engine::io::socket::{self, PortClaim, ShardSockets};
 use engine::plan::draft::Listen;
-use engine::ports::{self, Holder};
+use engine::ports::{self, Holder, PortProtocol};
 
 /// For each address a pair of sockets per shard. None stays open while another's address is in
 /// use: what it receives meanwhile would be lost if the reload fails.
@@ -34,8 +34,7 @@ pub(crate) async fn bind<'l>(
 
 /// Logs that another process has the address too.
 pub(crate) fn log_company(address: SocketAddr) {
-    let protocols = [ports::PortProtocol::Udp, ports::PortProtocol::Tcp];
-    let other = match ports::holder(address, &protocols) {
+    let other = match ports::holder(address, &PortProtocol::ALL) {
         Some(Holder { pid, command }) if pid != std::process::id() => {
             format!("`{command}`, process {pid}")
         }
@@ -112,14 +111,13 @@ fn bind_or_fall_back(
 /// Which process has the port, and what to do about it.
 fn in_use(address: SocketAddr, names_port: bool) -> String {
     let port = address.port();
-    let is_ours = ports::is_ours_alone(address, ports::PortProtocol::Tcp);
-    if is_ours && !ports::is_of_others(address, ports::PortProtocol::Udp) {
+    let is_ours = ports::is_ours_alone(address, PortProtocol::Tcp);
+    if is_ours && !ports::is_of_others(address, PortProtocol::Udp) {
         return "`health`, `ready` or `prometheus` of this Corefile has it: give one of them \
                 another port"
             .into();
     }
-    let holder = match ports::holder(address, &[ports::PortProtocol::Udp, ports::PortProtocol::Tcp])
-    {
+    let holder = match ports::holder(address, &PortProtocol::ALL) {
         Some(Holder { pid, command }) if command == "ringdns" => format!(
             "`{command}`, process {pid}, has it: stop it, take over from it with `--take-over`"
         ),

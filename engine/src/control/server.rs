@@ -18,7 +18,7 @@ use engine::metrics::served::ListenerFacts;
 use engine::metrics::{Metrics, SteeringFacts};
 use engine::plan::draft::{FatalLoop, Listen, NewTable, PlanDraft};
 use engine::plan::{Plan, TableSlot};
-use engine::ports;
+use engine::ports::{self, PortProtocol};
 use engine::steering::Company;
 
 use super::external::ExternalFeed;
@@ -75,8 +75,6 @@ enum Opening {
     Sockets,
     Nothing,
 }
-
-const PROTOCOLS: [ports::PortProtocol; 2] = [ports::PortProtocol::Udp, ports::PortProtocol::Tcp];
 
 type NewSockets = Vec<(ListenerId, BoundListener, Vec<ShardSockets>)>;
 
@@ -440,12 +438,12 @@ impl Server {
 
 /// Whether another process gets packets for this address, or some of them.
 fn is_of_others(address: SocketAddr) -> bool {
-    PROTOCOLS.into_iter().any(|protocol| ports::is_of_others(address, protocol))
+    PortProtocol::ALL.into_iter().any(|protocol| ports::is_of_others(address, protocol))
 }
 
 /// Whether another process has sockets at this address.
 fn company_at(address: SocketAddr) -> Company {
-    if PROTOCOLS.into_iter().any(|protocol| ports::is_shared(address, protocol)) {
+    if PortProtocol::ALL.into_iter().any(|protocol| ports::is_shared(address, protocol)) {
         Company::OtherProcess
     } else {
         Company::None
