@@ -53,7 +53,10 @@ pub(super) fn write_reverse(pen: &mut Pen<'_>, cluster: &Cluster, zone: &Name) {
 /// A zone that is the name of one address has its PTR records.
 fn write_reverse_with(pen: &mut Pen<'_>, cluster: &Cluster, zone: &Name, servers: &[NameServer]) {
     let address = reverse::address(zone);
-    let names = address.map(|address| super::reverse::names(pen, cluster, address));
+    let names = address.map(|address| {
+        let cluster_ip_of = cluster.with_cluster_ip(address);
+        super::reverse::names(pen, cluster, address, cluster_ip_of)
+    });
     write_zone(pen, cluster.zones(), zone, servers, &names.unwrap_or_default());
 }
 

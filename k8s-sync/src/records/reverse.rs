@@ -10,7 +10,7 @@ use super::apex;
 use super::label::{EndpointLabel, Label};
 use super::pen::{NamedService, Pen};
 use super::sorted;
-use crate::cluster::{Cluster, KeyParts};
+use crate::cluster::{Cluster, KeyParts, ObjectId};
 use crate::object::ServiceKind;
 
 /// An endpoint that an address points to.
@@ -31,20 +31,26 @@ pub(super) fn write(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) {
     if let Some(zone) = cluster.zones().of_address(address) {
         return apex::write_reverse(pen, cluster, zone);
     }
-    if cluster.with_cluster_ip(address).is_none()
+    let cluster_ip_of = cluster.with_cluster_ip(address);
+    if cluster_ip_of.is_none()
         && let Some(service) = only_service(cluster, address)
         && prepare_name(pen, cluster, service)
     {
         return pen.point(address);
     }
     let Some(owner) = cluster.zones().reverse_name(address) else { return };
-    let names = names(pen, cluster, address);
+    let names = names(pen, cluster, address, cluster_ip_of);
     pen.put_pointers(&owner, &names);
 }
 
-/// The names that the address's PTR records point to.
-pub(super) fn names(pen: &mut Pen<'_>, cluster: &Cluster, address: IpAddr) -> Vec<Name> {
-    if let Some(id) = cluster.with_cluster_ip(address) {
+/// The names that the address's PTR records point to. `cluster_ip_of`: the Service, if it is one.
+pub(super) fn names(
+    pen: &mut Pen<'_>,
+    cluster: &Cluster,
+    address: IpAddr,
+    cluster_ip_of: Option<ObjectId>,
+) -> Vec<Name> {
+    if let Some(id) = cluster_ip_of {
         let name = cluster.service_key(id).and_then(|key| service_name(pen, cluster, key));
         return name.into_iter().collect();
     }
