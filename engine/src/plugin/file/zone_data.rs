@@ -187,107 +187,62 @@ impl DataField {
         origin: &[u8],
         data: &mut Vec<u8>,
     ) -> Result<(), &'static str> {
-        match self {
-            Self::Location => location(words, data),
-            Self::OptionalString if words.is_empty() => Ok(()),
-            Self::Strings | Self::Base64 | Self::Hex if words.is_empty() => Err(self.expected()),
-            Self::Strings | Self::Base64 | Self::Hex | Self::Types | Self::Prefixes => {
-                self.write_all(words, data).ok_or_else(|| self.expected())?;
-                *words = &[];
-                Ok(())
-            }
-            Self::Number(_)
-            | Self::CertificateType
-            | Self::Algorithm
-            | Self::Name
-            | Self::String
-            | Self::OptionalString
-            | Self::Text
-            | Self::Ipv4
-            | Self::Groups { .. } => {
-                let (word, behind) = words.split_first().ok_or_else(|| self.expected())?;
-                self.write_one(word, origin, data).ok_or_else(|| self.expected())?;
-                *words = behind;
-                Ok(())
-            }
+        if matches!(self, Self::Location) {
+            return location(words, data);
         }
+        *words = self.write_words(words, origin, data).ok_or_else(|| self.expected())?;
+        Ok(())
     }
 
-    fn write_one(self, word: &[u8], origin: &[u8], data: &mut Vec<u8>) -> Option<()> {
+    /// Writes any field but a `Location`. Returns the words behind it.
+    fn write_words<'w>(
+        self,
+        words: &'w [Vec<u8>],
+        origin: &[u8],
+        data: &mut Vec<u8>,
+    ) -> Option<&'w [Vec<u8>]> {
+        let Some((word, behind)) = words.split_first() else {
+            let may_lack = matches!(self, Self::OptionalString | Self::Types | Self::Prefixes);
+            return may_lack.then_some(words);
+        };
         match self {
-            Self::Number(len) => data.extend_from_slice(&number(word, len)?),
+            Self::Number(len) => data.extend(number(word, len)?),
             Self::CertificateType => {
                 let named = CERTIFICATE_TYPES.iter().find(|(name, _)| *name == word);
                 let value = named.map(|(_, value)| value.to_be_bytes().to_vec());
-                data.extend_from_slice(&value.or_else(|| number(word, 2))?);
+                data.extend(value.or_else(|| number(word, 2))?);
             }
             Self::Algorithm => {
                 let named = SecurityAlgorithm::from_mnemonic(word);
                 let value = named.map(|algorithm| vec![algorithm.to_int()]);
-                data.extend_from_slice(&value.or_else(|| number(word, 1))?);
+                data.extend(value.or_else(|| number(word, 1))?);
             }
-            Self::Name => data.extend_from_slice(&name(word, origin)?),
+            Self::Name => data.extend(name(word, origin)?),
             Self::String | Self::OptionalString => string(&unescaped(word)?, data)?,
-            Self::Text => data.extend_from_slice(&unescaped(word)?),
+            Self::Text => data.extend(unescaped(word)?),
             Self::Ipv4 => {
                 let address: Ipv4Addr = str::from_utf8(word).ok()?.parse().ok()?;
-                data.extend_from_slice(&address.octets());
+                data.extend(address.octets());
             }
             Self::Groups { count, digits, sign } => {
                 let groups: Vec<&[u8]> = word.split(|byte| *byte == sign).collect();
                 let is_whole = |group: &&[u8]| group.len() == digits;
-                if groups.len() != count || !groups.iter().all(is_whole) {
-                    return None;
-                }
-                data.extend(base16::decode_vec(str::from_utf8(&groups.concat()).ok()?).ok()?);
+                let are_whole = groups.len() == count && groups.iter().all(is_whole);
+                data.extend(hexadecimal(&groups.concat()).filter(|_| are_whole)?);
             }
-            Self::Strings
-            | Self::Base64
-            | Self::Hex
-            | Self::Types
-            | Self::Prefixes
-            | Self::Location => return None,
-        }
-        Some(())
-    }
-
-    fn write_all(self, words: &[Vec<u8>], data: &mut Vec<u8>) -> Option<()> {
-        let joined = || words.iter().map(Vec::as_slice).collect::<Vec<_>>().concat();
-        match self {
             Self::Base64 => {
-                data.extend(base64::decode::<Vec<u8>>(str::from_utf8(&joined()).ok()?).ok()?);
+                let text = words.concat();
+                data.extend(base64::decode::<Vec<u8>>(str::from_utf8(&text).ok()?).ok()?);
             }
-            Self::Hex => data.extend(base16::decode_vec(str::from_utf8(&joined()).ok()?).ok()?),
-            Self::Strings => {
-                for word in words {
-                    let bytes = unescaped(word)?;
-                    if bytes.is_empty() {
-                        data.push(0);
-                    }
-                    bytes.chunks(255).try_for_each(|chunk| string(chunk, data))?;
-                }
-            }
-            Self::Types => {
-                let mut types = RtypeBitmapBuilder::new_vec();
-                for word in words {
-                    let rtype = str::from_utf8(word).ok()?.parse().ok()?;
-                    let Ok(()) = types.add(rtype);
-                }
-                data.extend_from_slice(types.finalize().as_slice());
-            }
+            Self::Hex => data.extend(hexadecimal(&words.concat())?),
+            Self::Strings => words.iter().try_for_each(|word| strings(word, data))?,
+            Self::Types => data.extend(types(words)?),
             Self::Prefixes => words.iter().try_for_each(|word| prefix(word, data))?,
-            Self::Number(_)
-            | Self::CertificateType
-            | Self::Algorithm
-            | Self::Name
-            | Self::String
-            | Self::OptionalString
-            | Self::Text
-            | Self::Ipv4
-            | Self::Groups { .. }
-            | Self::Location => return None,
+            Self::Location => return None,
         }
-        Some(())
+        let takes_all =
+            matches!(self, Self::Base64 | Self::Hex | Self::Strings | Self::Types | Self::Prefixes);
+        Some(if takes_all { &[] } else { behind })
     }
 
     /// For messages: what a word of the field is.
@@ -347,6 +302,29 @@ fn string(bytes: &[u8], data: &mut Vec<u8>) -> Option<()> {
     data.push(u8::try_from(bytes.len()).ok()?);
     data.extend_from_slice(bytes);
     Some(())
+}
+
+/// Writes a string, or as many as a longer one becomes.
+fn strings(word: &[u8], data: &mut Vec<u8>) -> Option<()> {
+    let bytes = unescaped(word)?;
+    if bytes.is_empty() {
+        data.push(0);
+    }
+    bytes.chunks(255).try_for_each(|chunk| string(chunk, data))
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<Vec<u8>> {
+    base16::decode_vec(str::from_utf8(digits).ok()?).ok()
+}
+
+/// The names of types as a bitmap (RFC 4034, section 4.1.2).
+fn types(words: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut types = RtypeBitmapBuilder::new_vec();
+    for word in words {
+        let rtype = str::from_utf8(word).ok()?.parse().ok()?;
+        let Ok(()) = types.add(rtype);
+    }
+    Some(types.finalize().as_slice().to_vec())
 }
 
 /// The bytes of a word with escapes (RFC 1035, section 5.1).
