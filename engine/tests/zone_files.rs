@@ -47,12 +47,17 @@ impl Server {
     /// `file db test { … }`
     fn start(options: &str, zone: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        let [dns, metrics, ready] = [(); 3].map(|()| free_address());
         fs::write(folder.path().join("db"), zone).unwrap();
         fs::write(folder.path().join("included"), INCLUDED).unwrap();
+        Self::serve(folder, &format!("file db test {{\n        {options}\n    }}"))
+    }
+
+    /// A server whose working directory is `folder`. `lines`: of its block.
+    fn serve(folder: TempDir, lines: &str) -> Self {
+        let [dns, metrics, ready] = [(); 3].map(|()| free_address());
         let corefile = format!(
             ".:{} {{\n    bind 127.0.0.1\n    prometheus {metrics}\n    ready {ready}\n    \
-             file db test {{\n        {options}\n    }}\n}}\n",
+             {lines}\n}}\n",
             dns.port()
         );
         let log = fs::File::create(folder.path().join("log")).unwrap();
@@ -66,8 +71,7 @@ impl Server {
         fs::write(self.folder.path().join("db"), zone).unwrap();
     }
 
-    /// The last byte of the name's address.
-    fn address(&self, name: &str) -> Option<u8> {
+    fn response(&self, name: &str) -> Option<[u8; 512]> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.connect(self.dns).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -75,6 +79,16 @@ impl Server {
         let mut response = [0; 512];
         let len = socket.recv(&mut response).ok()?;
         assert!(is_response(&response[..len], ID));
+        Some(response)
+    }
+
+    fn rcode(&self, name: &str) -> Option<u8> {
+        Some(self.response(name)?[3] & 15)
+    }
+
+    /// The last byte of the name's address.
+    fn address(&self, name: &str) -> Option<u8> {
+        let response = self.response(name)?;
         let question_len = query(name, 1).len();
         // A pointer, type, class, TTL, and the length.
         (response[7] > 0).then(|| response[question_len + 12 + 3])
@@ -197,6 +211,15 @@ fn a_signal_has_the_file_read_again() {
     server.reload();
     server.until_metric("current", 0.0);
     assert_eq!(server.address("www.test"), Some(2));
+}
+
+#[test]
+fn a_file_that_hangs_at_start_up_delays_no_other_name() {
+    let folder = TempDir::new().unwrap();
+    assert!(Command::new("mkfifo").arg(folder.path().join("db")).status().unwrap().success());
+    let server = Server::serve(folder, "file db test\n    whoami");
+    server.until_logged("db was not read within 5s: the names of its zone are SERVFAIL");
+    assert_eq!((server.rcode("www.test"), server.rcode("other")), (Some(2), Some(0)));
 }
 
 #[test]

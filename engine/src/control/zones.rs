@@ -40,8 +40,10 @@ pub(crate) struct ZonesStatus {
 impl ZonesFeed {
     /// Begins to read the files. Until then, their zones are SERVFAIL.
     pub(super) fn start(zones: &[FileZone], slot: TableSlot, deliveries: Vec<Deliver>) -> Self {
-        let reader = ZonesReader::new(zones);
-        Self { feed: FileFeed::start(reader, None, slot, deliveries) }
+        let mut reader = ZonesReader::new(zones);
+        // Names outside the zones do not wait for a file that hangs.
+        let first = reader.table.update([]);
+        Self { feed: FileFeed::start(reader, Some(first), slot, deliveries) }
     }
 
     /// As `FileFeed::settle`.
