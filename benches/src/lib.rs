@@ -209,7 +209,7 @@ impl Cluster {
                     HostsTable::new(settings, SEED).update(&settings.inline)
                 }
                 // A zone file would be read.
-                Some(TableSource::Zones(_)) | None => None,
+                Some(TableSource::Zones(_) | TableSource::ZoneFolder(_)) | None => None,
             };
         }
         let patterns = plan.blocks.iter().map(|block| BlockPatterns::new(&block.patterns));

@@ -212,7 +212,8 @@ fn zones(rig: &Rig) -> Arc<Table> {
         zone_file::read(zone, path, text.as_bytes(), &mut read_file).expect("a zone").records
     });
     let records: Vec<_> = records.collect();
-    let table = ZoneTable::new(zones, HASH_SEED).update(&records);
+    let zones = zones.iter().map(|file| &file.zone);
+    let table = ZoneTable::new(HASH_SEED).update(zones.zip(records.iter().map(Some)));
     for deliver in rig.fleet.deliveries(own.table) {
         assert!(deliver(Arc::clone(&table)));
     }

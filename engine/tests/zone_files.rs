@@ -1,5 +1,5 @@
-//! `file` in the binary: a zone file that breaks, disappears, and returns, and one that is broken
-//! at start-up.
+//! `file` and `auto` in the binary: zone files that break, disappear, return, or hang, and folders
+//! of them.
 
 #[path = "rig/port.rs"]
 mod port;
@@ -244,4 +244,75 @@ fn a_file_that_hangs_is_reported_and_its_zone_is_served() {
     server.until_metric("serial", 8.0);
     server.until_metric("current", 1.0);
     server.until("the change is served", |server| server.address("inner.test") == Some(6));
+}
+
+/// A folder as a ConfigMap is mounted: its files are links into a folder of their version.
+#[test]
+fn a_folder_is_searched_and_may_be_lost() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join("zones").join(name);
+    for (version, byte) in [("..1", 1), ("..2", 2)] {
+        fs::create_dir_all(path(version)).unwrap();
+        let zone = ZONE.replace("192.0.2.1", &format!("192.0.2.{byte}"));
+        fs::write(path(version).join("db.test"), zone.replace(" 7 ", &format!(" {byte} ")))
+            .unwrap();
+    }
+    let link = |to: &str, from: &str| {
+        std::os::unix::fs::symlink(to, path("new")).unwrap();
+        fs::rename(path("new"), path(from)).unwrap();
+    };
+    link("..1", "..data");
+    link("..data/db.test", "db.test");
+    fs::create_dir_all(path("sub/deep")).unwrap();
+    fs::write(path("sub/deep/db.lan"), ZONE.replace("192.0.2.1", "192.0.2.3")).unwrap();
+    fs::create_dir(path("db.folder")).unwrap();
+    link("sub", "db.link");
+    fs::write(path("sub/db.twice.test"), ZONE).unwrap();
+    fs::write(path("db.twice.test"), ZONE.replace("192.0.2.1", "192.0.2.4")).unwrap();
+    let server = Server::serve(
+        folder,
+        "auto {\n        directory zones\n        reload 100ms\n    }\n    whoami",
+    );
+    let path = |name: &str| server.folder.path().join("zones").join(name);
+    let addresses = || ["www.test", "www.lan", "www.twice.test"].map(|name| server.address(name));
+    assert_eq!(addresses(), [Some(1), Some(3), Some(4)]);
+    let log = server.log();
+    assert_eq!(log.matches("Inserting zone").count(), 3, "{log}");
+    assert_eq!(log.matches("zone twice.test. has two files").count(), 1, "{log}");
+    assert!(
+        !log.contains("db.folder") && !log.contains("db.link") && !log.contains("..1"),
+        "{log}"
+    );
+
+    std::os::unix::fs::symlink("..2", path("new")).unwrap();
+    fs::rename(path("new"), path("..data")).unwrap();
+    server.until("the next version is served", |server| server.address("www.test") == Some(2));
+
+    // A zone whose first file is gone has the other one. One without a file is gone.
+    fs::remove_file(path("db.twice.test")).unwrap();
+    server.until("the other file", |server| server.address("www.twice.test") == Some(1));
+    fs::remove_file(path("sub/db.twice.test")).unwrap();
+    server.until_logged("Deleting zone `twice.test.'");
+    server.until("zone test. has its names", |server| server.rcode("www.twice.test") == Some(3));
+
+    // A folder that is lost takes no zone away.
+    let current = |file: &str, value: f64| {
+        let row = format!("file=\"zones{file}\"}} {value:.1}\n");
+        server.until(&row, |server| get(server.metrics, "/metrics").contains(&row));
+    };
+    current("", 1.0);
+    fs::rename(path(""), server.folder.path().join("away")).unwrap();
+    let problem = "auto: folder zones cannot be searched: No such file";
+    server.until_logged(problem);
+    server.until("/ready shows it", |server| get(server.ready, "/ready").contains(problem));
+    current("", 0.0);
+    current("/db.test", 0.0);
+    assert_eq!(addresses(), [Some(2), Some(3), None]);
+    fs::rename(server.folder.path().join("away"), path("")).unwrap();
+    current("", 1.0);
+    current("/db.test", 1.0);
+    server.until_logged("folder zones can be read again");
+    let log = server.log();
+    assert_eq!(log.matches("Deleting zone").count(), 1, "{log}");
+    assert_eq!(log.matches(problem).count(), 1, "it is logged once:\n{log}");
 }

@@ -14,6 +14,7 @@ use engine::config::Config;
 use engine::corefile::{self, Severity, Surroundings};
 use engine::limits::{FILE_TIMEOUT, MANIFESTS_TIMEOUT};
 use engine::metrics::Metrics;
+use engine::plugin::auto::{Auto, ZoneFolder};
 use engine::plugin::file::{File, FileZone};
 use engine::plugin::kubernetes::Kubernetes;
 use tokio::time::timeout;
@@ -104,6 +105,16 @@ async fn load(config: &Config, metrics: &Metrics) -> Vec<LoadFinding> {
                 }
             }
         }
+        for Auto { folder, place } in block.lines() {
+            for message in folder_problems(folder.in_root(block)).await {
+                findings.push(LoadFinding {
+                    severity: Severity::Warning,
+                    plugin: Some("auto"),
+                    place: Some(place.clone()),
+                    message,
+                });
+            }
+        }
         for kubernetes in block.lines::<Kubernetes>() {
             if let Some(message) = manifests_problem(kubernetes.clone()).await {
                 findings.push(LoadFinding {
@@ -128,6 +139,17 @@ async fn zone_problem(zone: FileZone) -> Option<(Severity, String)> {
         Err(_) => {
             Some((Severity::Warning, format!("open {path}: not read within {FILE_TIMEOUT:?}")))
         }
+    }
+}
+
+/// What a start-up could not read in a folder of zone files. It goes on without it.
+async fn folder_problems(folder: ZoneFolder) -> Vec<String> {
+    let path = folder.path.display().to_string();
+    let reading = tokio::task::spawn_blocking(move || zones::folder_problems(&folder));
+    match timeout(FILE_TIMEOUT, reading).await {
+        Ok(Ok(problems)) => problems,
+        Ok(Err(error)) => vec![error.to_string()],
+        Err(_) => vec![format!("folder {path} was not read within {FILE_TIMEOUT:?}")],
     }
 }
 

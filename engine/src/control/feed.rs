@@ -16,7 +16,7 @@ use engine::plugin::draft::TableSource;
 use super::external::ExternalFeed;
 use super::hosts::HostsFeed;
 use super::sync::KubernetesFeed;
-use super::zones::ZonesFeed;
+use super::zones::{ZonesFeed, ZonesReader};
 
 /// The feed of one table.
 pub(crate) enum TableFeed {
@@ -53,7 +53,12 @@ impl TableFeed {
                 Ok(Self::Hosts(HostsFeed::start(settings, new.slot, fleet.deliveries(new.slot))))
             }
             TableSource::Zones(zones) => {
-                Ok(Self::Zones(ZonesFeed::start(zones, new.slot, fleet.deliveries(new.slot))))
+                let reader = ZonesReader::listed(zones);
+                Ok(Self::Zones(ZonesFeed::start(reader, new.slot, fleet.deliveries(new.slot))))
+            }
+            TableSource::ZoneFolder(folder) => {
+                let reader = ZonesReader::found_in(folder);
+                Ok(Self::Zones(ZonesFeed::start(reader, new.slot, fleet.deliveries(new.slot))))
             }
         }
     }

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::fs::{File, metadata};
 use std::future::pending;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +37,7 @@ pub(super) trait FileReader: Send + 'static {
     type Status: Clone + Send + Sync + 'static;
 
     /// The directive, for the log.
-    const PLUGIN: &str;
+    fn plugin(&self) -> &'static str;
 
     fn status(&self) -> Self::Status;
 
@@ -63,7 +64,7 @@ pub(super) struct ReadProgress(Arc<Mutex<Option<FileInProgress>>>);
 
 #[derive(Debug)]
 struct FileInProgress {
-    part: usize,
+    part: String,
     path: PathBuf,
     /// What is served meanwhile.
     consequence: &'static str,
@@ -73,15 +74,16 @@ struct FileInProgress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LateFile {
     /// As in `ReadProgress::begin`; `None`: no file could be looked at.
-    pub(super) part: Option<usize>,
+    pub(super) part: Option<String>,
     pub(super) problem: String,
 }
 
 impl ReadProgress {
-    /// `part`: which of the reader's files it is, or is included by. `consequence`: what is served
+    /// `part`: what of the reader's it belongs to, such as a zone. `consequence`: what is served
     /// until it is read.
-    pub(super) fn begin(&self, part: usize, path: &Path, consequence: &'static str) {
-        self.set(Some(FileInProgress { part, path: path.to_owned(), consequence }));
+    pub(super) fn begin(&self, part: &str, path: &Path, consequence: &'static str) {
+        let (part, path) = (part.to_owned(), path.to_owned());
+        self.set(Some(FileInProgress { part, path, consequence }));
     }
 
     fn set(&self, file: Option<FileInProgress>) {
@@ -99,7 +101,7 @@ impl ReadProgress {
         let what = format!("{} was not read within {FILE_TIMEOUT:?}", path.display());
         let hint = "is it on a file system that hangs, or a pipe that nobody writes to?";
         tracing::warn!("plugin/{plugin}: {what}: {consequence}; {hint}");
-        LateFile { part: Some(*part), problem: format!("{what}: {hint}") }
+        LateFile { part: Some(part.clone()), problem: format!("{what}: {hint}") }
     }
 }
 
@@ -195,7 +197,7 @@ async fn run<R: FileReader>(
     reload: Arc<Notify>,
     mut stopped: oneshot::Receiver<()>,
 ) -> Generations {
-    let reading = ReadProgress::default();
+    let (plugin, reading) = (reader.plugin(), ReadProgress::default());
     let mut cause = LookCause::Due;
     loop {
         let began = Instant::now();
@@ -205,7 +207,7 @@ async fn run<R: FileReader>(
             None => return generations,
             Some(Ok(looked)) => looked,
             Some(Err(_)) => {
-                let late = reading.late(R::PLUGIN);
+                let late = reading.late(plugin);
                 status.send_modify(|status| status.late = Some(late));
                 match until_stopped(look, &mut stopped, &mut generations).await {
                     None => return generations,
@@ -224,7 +226,7 @@ async fn run<R: FileReader>(
         let before = status.send_replace(FeedStatus { has_looked: true, late: None, status: now });
         if before.late.is_some() {
             let took = began.elapsed().as_secs();
-            tracing::info!("plugin/{}: the file that was waited for took {took}s", R::PLUGIN);
+            tracing::info!("plugin/{plugin}: the file that was waited for took {took}s");
         }
         let due = async {
             match next_look {
@@ -299,9 +301,10 @@ async fn housekeep(generations: &mut Generations) -> Infallible {
     }
 }
 
-/// If this changes, the file has changed: as in CoreDNS.
+/// If this changes, the file has changed: as in CoreDNS, or there is another file of its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileVersion {
+    inode: u64,
     pub(super) modified: SystemTime,
     pub(super) len: u64,
 }
@@ -346,7 +349,7 @@ fn settled_version(file: &File) -> io::Result<FileVersion> {
         let modified = found.modified()?;
         let is_new = modified.elapsed().is_ok_and(|age| age < FILE_WRITING_PAUSE);
         if !is_new || pause_count == FILE_WRITING_PAUSES_MAX {
-            return Ok(FileVersion { modified, len: found.len() });
+            return Ok(FileVersion { inode: found.ino(), modified, len: found.len() });
         }
         pause_count += 1;
         std::thread::sleep(FILE_WRITING_PAUSE);
@@ -362,7 +365,9 @@ mod tests {
     impl FileReader for Panics {
         type Status = ();
 
-        const PLUGIN: &str = "file";
+        fn plugin(&self) -> &'static str {
+            "file"
+        }
 
         fn status(&self) {}
 

@@ -130,7 +130,9 @@ enum Look {
 impl FileReader for HostsReader {
     type Status = HostsStatus;
 
-    const PLUGIN: &str = "hosts";
+    fn plugin(&self) -> &'static str {
+        "hosts"
+    }
 
     fn status(&self) -> HostsStatus {
         let entries = self.entries.iter().chain(&self.settings.inline);
@@ -152,7 +154,7 @@ impl FileReader for HostsReader {
             true => "its last entries are still served",
             false => "only the entries of the Corefile are served until it is",
         };
-        reading.begin(0, &self.settings.file, meanwhile);
+        reading.begin("", &self.settings.file, meanwhile);
         let look = self
             .read_if_changed(cause)
             .unwrap_or_else(|error| Look::Failed(problem_of(&self.settings.file, &error)));

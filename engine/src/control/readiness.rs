@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use engine::admin::Readiness;
 use engine::forward::Upstream;
+use engine::metrics::ZoneFacts;
 use k8s_sync::status::KindReport;
 
 use super::Control;
@@ -36,7 +37,10 @@ impl Control {
         let of_hosts = hosts.filter_map(|hosts| Some(format!("hosts: {}", hosts.problem?)));
         let zones = self.server.zones().flat_map(ZonesFeed::facts);
         let of_zones =
-            zones.filter_map(|zone| Some(format!("file: zone {}: {}", zone.zone, zone.problem?)));
+            zones.filter_map(|ZoneFacts { plugin, zone, problem, .. }| match zone.as_str() {
+                "" => Some(format!("{plugin}: {}", problem?)),
+                zone => Some(format!("{plugin}: zone {zone}: {}", problem?)),
+            });
         let of_loops = loops.iter().map(|message| format!("loop: {message}"));
         let of_snapshots = self.server.syncs().flat_map(KubernetesFeed::snapshot_notes);
         let of_tables = of_snapshots.chain(of_hosts).chain(of_zones);

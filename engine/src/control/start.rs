@@ -18,7 +18,7 @@ use engine::corefile::{Finding, Report};
 use engine::fleet::Backend;
 use engine::io::uring::Uring;
 use engine::limits::SHARD_MEMORY_BYTES;
-use engine::metrics::{Build, Metrics, ShardFacts};
+use engine::metrics::{Build, Metrics, ShardFacts, ZoneFacts};
 use engine::plugin::DIRECTIVES;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -326,12 +326,15 @@ pub(crate) fn banner(
         let count = hosts.entry_count();
         let _ = writeln!(text, "hosts {}: {count} entries", hosts.settings.file.display());
     }
-    for zone in server.zones().flat_map(ZonesFeed::facts) {
-        let _ = match zone.serial {
-            Some(serial) => {
-                writeln!(text, "file {}: {} with serial {serial}", zone.file, zone.zone)
+    for ZoneFacts { plugin, zone, file, serial, problem } in
+        server.zones().flat_map(ZonesFeed::facts)
+    {
+        let _ = match (serial, problem) {
+            (Some(serial), _) => writeln!(text, "{plugin} {file}: {zone} with serial {serial}"),
+            (None, Some(_)) if !zone.is_empty() => {
+                writeln!(text, "{plugin} {file}: {zone} (not read yet)")
             }
-            None => writeln!(text, "file {}: {} (not read yet)", zone.file, zone.zone),
+            (None, _) => Ok(()),
         };
     }
     text

@@ -1,8 +1,8 @@
-//! The feed of a `file` block: its zones as their files were read last.
+//! The feed of a block's zone files: its zones as their files were read last.
 //!
-//! `file_feed` reads them again and again. As in CoreDNS, a zone changes when the serial number in
-//! its file does. Invariant: a zone is served until a newer one has been read, even if its file is
-//! removed or broken.
+//! `file` lists them, and for `auto` `zone_folder` finds them. `file_feed` reads them again and
+//! again. As in CoreDNS, a zone changes when the serial number in its file does. Invariant: a zone
+//! is served until a newer one has been read, even if its file is broken, or removed though listed.
 
 use std::io;
 use std::path::Path;
@@ -13,6 +13,7 @@ use engine::fleet::{Deliver, Forgotten};
 use engine::limits::{FILE_LOOK_EVERY_MIN, FILE_TIMEOUT, ZONE_FILE_LEN_MAX};
 use engine::metrics::ZoneFacts;
 use engine::plan::TableSlot;
+use engine::plugin::auto::ZoneFolder;
 use engine::plugin::file::table::ZoneTable;
 use engine::plugin::file::zone_file::{self, ReadZone};
 use engine::plugin::file::{FileZone, ZoneChange};
@@ -23,8 +24,9 @@ use super::file_feed::{
     self, FileFeed, FileReader, FileVersion, LookCause, OpenedFile, ReadProgress,
 };
 use super::hash_seed::HASH_SEED;
+use super::zone_folder::{WatchedFolder, earliest};
 
-/// A `file` block whose table is kept up to date.
+/// A block's zone files whose table is kept up to date.
 pub(crate) struct ZonesFeed {
     feed: FileFeed<ZonesReader>,
 }
@@ -34,15 +36,19 @@ pub(crate) struct ZonesFeed {
 pub(crate) struct ZonesStatus {
     /// Why the block cannot be used at all; known after the first look.
     refused: Option<String>,
+    /// For `auto`, the last one is the folder.
     zones: Vec<ZoneFacts>,
 }
 
 impl ZonesFeed {
-    /// Begins to read the files. Until then, their zones are SERVFAIL.
-    pub(super) fn start(zones: &[FileZone], slot: TableSlot, deliveries: Vec<Deliver>) -> Self {
-        let mut reader = ZonesReader::new(zones);
+    /// Begins to read the files. Until then, zones that are listed are SERVFAIL.
+    pub(super) fn start(
+        mut reader: ZonesReader,
+        slot: TableSlot,
+        deliveries: Vec<Deliver>,
+    ) -> Self {
         // Names outside the zones do not wait for a file that hangs.
-        let first = reader.table.update([]);
+        let first = reader.update();
         Self { feed: FileFeed::start(reader, Some(first), slot, deliveries) }
     }
 
@@ -80,8 +86,12 @@ impl ZonesFeed {
     pub(crate) fn facts(&self) -> Vec<ZoneFacts> {
         let mut zones = self.feed.status().zones;
         if let Some(late) = self.feed.late() {
-            for (part, zone) in zones.iter_mut().enumerate() {
-                if late.part.is_none_or(|of_late| of_late == part) {
+            let is_late =
+                |zone: &ZoneFacts| late.part.as_ref().is_none_or(|part| *part == zone.zone);
+            // A zone that was found just now has no facts yet.
+            let is_new = !zones.iter().any(is_late);
+            for zone in &mut zones {
+                if is_late(zone) || (is_new && zone.zone.is_empty()) {
                     zone.problem = Some(late.problem.clone());
                 }
             }
@@ -94,7 +104,9 @@ impl ZonesFeed {
 const NOT_READ_YET: &str = "its file has not been read yet";
 
 /// The zones of a block, and the table made from them.
-struct ZonesReader {
+pub(super) struct ZonesReader {
+    /// Of `auto`: where its zones are found. Those of `file` are listed.
+    folder: Option<WatchedFolder>,
     zones: Vec<WatchedZone>,
     table: ZoneTable,
     refused: Option<String>,
@@ -125,8 +137,8 @@ struct ZoneReading {
 enum ZoneLook {
     /// Nothing to do: the file or the serial number is the same.
     Unchanged,
-    /// There is a new zone; so many records of its file are outside it.
-    Changed { outside_count: usize },
+    /// There are new records; so many of its file are outside the zone. `is_new`: it had none.
+    Changed { is_new: bool, outside_count: usize },
     /// The file cannot be opened.
     Missing(String),
     /// The file has a mistake.
@@ -136,73 +148,186 @@ enum ZoneLook {
 impl FileReader for ZonesReader {
     type Status = ZonesStatus;
 
-    const PLUGIN: &str = "file";
+    fn plugin(&self) -> &'static str {
+        self.origin().plugin()
+    }
 
     fn status(&self) -> ZonesStatus {
+        let plugin = self.plugin();
         let facts = |zone: &WatchedZone| ZoneFacts {
+            plugin,
             zone: zone.settings.zone.text.clone(),
             file: zone.settings.path.display().to_string(),
             serial: zone.records.as_ref().map(ZoneRecords::serial),
             problem: zone.problem.clone(),
         };
-        ZonesStatus { refused: self.refused.clone(), zones: self.zones.iter().map(facts).collect() }
+        let folder = self.folder.as_ref().map(|folder| ZoneFacts {
+            plugin,
+            zone: String::new(),
+            file: folder.settings.path.display().to_string(),
+            serial: None,
+            problem: folder.problem.clone(),
+        });
+        let zones = self.zones.iter().map(facts).chain(folder).collect();
+        ZonesStatus { refused: self.refused.clone(), zones }
     }
 
     fn look(&mut self, cause: LookCause, reading: &ReadProgress) -> Option<Arc<Table>> {
         let is_first = !self.has_looked;
-        let now = Instant::now();
+        let is_due = |due: Option<Instant>| {
+            cause == LookCause::Reload || due.is_some_and(|due| due <= Instant::now())
+        };
         let mut has_changed = is_first;
-        for (part, zone) in self.zones.iter_mut().enumerate() {
-            if cause == LookCause::Due && zone.due.is_none_or(|due| due > now) {
+        if self.folder.as_ref().is_some_and(|folder| is_due(folder.due)) {
+            has_changed |= self.search(reading);
+        }
+        let origin = self.origin();
+        for zone in &mut self.zones {
+            if !is_due(zone.due) {
                 continue;
             }
-            let look = zone.look(cause, &|path, meanwhile| reading.begin(part, path, meanwhile));
+            let look = zone.look(cause, origin, reading);
             has_changed |= matches!(look, ZoneLook::Changed { .. });
-            if is_first && self.refused.is_none() {
+            if is_first && self.refused.is_none() && origin == ZoneOrigin::Listed {
                 self.refused = zone.refusal(&look);
             }
             // A start or a reload that still waits reports a refusal itself.
             let is_awaited = is_first && self.started_at.elapsed() < FILE_TIMEOUT;
-            zone.log(look, is_awaited);
+            zone.log(look, origin, is_awaited);
             let every = zone.settings.reload.every;
             zone.due = (!every.is_zero()).then(|| Instant::now() + every.max(FILE_LOOK_EVERY_MIN));
         }
         self.has_looked = true;
         // A refusal that comes too late to discard the block must not keep its other zones, or the
         // corrected file, from being served.
-        has_changed
-            .then(|| self.table.update(self.zones.iter().filter_map(|zone| zone.records.as_ref())))
+        has_changed.then(|| self.update())
     }
 
     fn next_look(&self) -> Option<Duration> {
-        let due = self.zones.iter().filter_map(|zone| zone.due).min()?;
-        Some(due.saturating_duration_since(Instant::now()))
+        let folder = self.folder.iter().map(|folder| folder.due);
+        earliest(folder.chain(self.zones.iter().map(|zone| zone.due)))
     }
 }
 
 impl ZonesReader {
-    fn new(zones: &[FileZone]) -> Self {
+    /// Of the zones of `file`.
+    pub(super) fn listed(zones: &[FileZone]) -> Self {
+        Self::new(None, zones.iter().cloned().map(WatchedZone::new).collect())
+    }
+
+    /// Of the zones of `auto`.
+    pub(super) fn found_in(folder: &ZoneFolder) -> Self {
+        Self::new(Some(WatchedFolder::new(folder.clone())), Vec::new())
+    }
+
+    fn new(folder: Option<WatchedFolder>, zones: Vec<WatchedZone>) -> Self {
         Self {
-            table: ZoneTable::new(zones, *HASH_SEED),
-            zones: zones.iter().map(WatchedZone::new).collect(),
+            table: ZoneTable::new(*HASH_SEED),
+            folder,
+            zones,
             refused: None,
             has_looked: false,
             started_at: Instant::now(),
+        }
+    }
+
+    fn origin(&self) -> ZoneOrigin {
+        match self.folder {
+            Some(_) => ZoneOrigin::Found,
+            None => ZoneOrigin::Listed,
+        }
+    }
+
+    /// Adds the zones that the folder has now, and removes those that it has not. Returns whether
+    /// one that was served is gone.
+    fn search(&mut self, reading: &ReadProgress) -> bool {
+        let Some(folder) = &mut self.folder else { return false };
+        let meanwhile = "zones found before are still served";
+        reading.begin("", &folder.settings.path, meanwhile);
+        let mut found = folder.search();
+        let mut is_one_gone = false;
+        self.zones.retain_mut(|zone| {
+            let FileZone { zone: name, path, .. } = &mut zone.settings;
+            match found.files.remove(name) {
+                Some(file) if file == *path => true,
+                Some(file) => {
+                    (*path, zone.last, zone.due) = (file, None, Some(Instant::now()));
+                    true
+                }
+                None if found.may_have(path) => true,
+                None => {
+                    if zone.records.is_some() {
+                        tracing::info!("plugin/auto: Deleting zone `{}'", name.text);
+                        is_one_gone = true;
+                    }
+                    false
+                }
+            }
+        });
+        let new = found.files.into_iter().map(|(zone, path)| folder.zone(zone, path));
+        self.zones.extend(new.map(WatchedZone::new));
+        self.zones.sort_by(|one, other| one.settings.zone.text.cmp(&other.settings.zone.text));
+        is_one_gone
+    }
+
+    /// The next table. A zone that was found, and has not been read, is none yet.
+    fn update(&mut self) -> Arc<Table> {
+        let is_listed = self.origin() == ZoneOrigin::Listed;
+        let zones = self.zones.iter().map(|zone| (&zone.settings.zone, zone.records.as_ref()));
+        self.table.update(zones.filter(|(_, records)| is_listed || records.is_some()))
+    }
+}
+
+/// How a zone file is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ZoneOrigin {
+    /// A line of `file` names it.
+    Listed,
+    /// `auto` has found it.
+    Found,
+}
+
+impl ZoneOrigin {
+    fn plugin(self) -> &'static str {
+        match self {
+            Self::Listed => "file",
+            Self::Found => "auto",
+        }
+    }
+
+    /// What becomes of the queries for a zone that has no records.
+    fn without_records(self) -> &'static str {
+        match self {
+            Self::Listed => "its names are SERVFAIL until then",
+            Self::Found => "its names go to the next plugin until then",
         }
     }
 }
 
 /// Why a start-up would fail for this zone. Reads its file, which may block.
 pub(crate) fn start_refusal(settings: &FileZone) -> Option<String> {
-    let mut zone = WatchedZone::new(settings);
-    let look = zone.look(LookCause::Due, &|_, _| {});
+    let mut zone = WatchedZone::new(settings.clone());
+    let look = zone.look(LookCause::Due, ZoneOrigin::Listed, &ReadProgress::default());
     zone.refusal(&look)
 }
 
+/// What is wrong with a folder of zone files. Reads them, which may block.
+pub(crate) fn folder_problems(settings: &ZoneFolder) -> Vec<String> {
+    let (mut reader, reading) = (ZonesReader::found_in(settings), ReadProgress::default());
+    reader.search(&reading);
+    let of_zone =
+        |zone: &mut WatchedZone| match zone.look(LookCause::Due, ZoneOrigin::Found, &reading) {
+            ZoneLook::Missing(problem) | ZoneLook::Broken(problem) => Some(problem),
+            ZoneLook::Unchanged | ZoneLook::Changed { .. } => None,
+        };
+    let of_zones: Vec<String> = reader.zones.iter_mut().filter_map(of_zone).collect();
+    reader.folder.into_iter().flat_map(WatchedFolder::into_problems).chain(of_zones).collect()
+}
+
 impl WatchedZone {
-    fn new(settings: &FileZone) -> Self {
+    fn new(settings: FileZone) -> Self {
         Self {
-            settings: settings.clone(),
+            settings,
             records: None,
             last: None,
             problem: Some(NOT_READ_YET.to_owned()),
@@ -211,11 +336,17 @@ impl WatchedZone {
     }
 
     /// Reads the file if it has changed, and keeps the zone if its serial number has. A reload
-    /// reads it anyway, and keeps it. `begin` learns of each file that is read, and of what is
-    /// served meanwhile.
-    fn look(&mut self, cause: LookCause, begin: &dyn Fn(&Path, &'static str)) -> ZoneLook {
+    /// reads it anyway, and keeps it. `reading` learns of each file that is read.
+    fn look(&mut self, cause: LookCause, origin: ZoneOrigin, reading: &ReadProgress) -> ZoneLook {
         let path = self.settings.path.clone();
-        match self.read_if_changed(&path, cause, begin) {
+        let meanwhile = match (&self.records, origin) {
+            (Some(_), _) => "the last records of its zone are still served",
+            (None, ZoneOrigin::Listed) => "the names of its zone are SERVFAIL until it is",
+            (None, ZoneOrigin::Found) => "its names go to the next plugin until it is",
+        };
+        let zone = self.settings.zone.text.clone();
+        let begin = |path: &Path| reading.begin(&zone, path, meanwhile);
+        match self.read_if_changed(&path, cause, &begin) {
             Ok(look) => look,
             Err(error) => ZoneLook::Missing(format!("open {}: {error}", path.display())),
         }
@@ -225,13 +356,9 @@ impl WatchedZone {
         &mut self,
         path: &Path,
         cause: LookCause,
-        begin: &dyn Fn(&Path, &'static str),
+        begin: &dyn Fn(&Path),
     ) -> io::Result<ZoneLook> {
-        let meanwhile = match self.records {
-            Some(_) => "the last records of its zone are still served",
-            None => "the names of its zone are SERVFAIL until it is",
-        };
-        begin(path, meanwhile);
+        begin(path);
         let (file, version) = match file_feed::open(path, self.last.is_some())? {
             OpenedFile::Spent => return Ok(ZoneLook::Unchanged),
             OpenedFile::Opened(file, version) => (file, version),
@@ -243,12 +370,13 @@ impl WatchedZone {
         {
             return Ok(last.problem.clone().map_or(ZoneLook::Unchanged, ZoneLook::Broken));
         }
+        let is_other_file = self.last.is_none();
         let was_touched = self.last.as_ref().is_none_or(|last| last.version != version);
         let bytes = file_feed::read_up_to(file, ZONE_FILE_LEN_MAX)?;
         let mut include_count = 0;
         let mut read_file = |path: &Path| {
             include_count += 1;
-            begin(path, meanwhile);
+            begin(path);
             file_feed::read_up_to(std::fs::File::open(path)?, ZONE_FILE_LEN_MAX)
         };
         let read = zone_file::read(&self.settings.zone, path, &bytes, &mut read_file);
@@ -259,16 +387,19 @@ impl WatchedZone {
             Err(error) => ZoneLook::Broken(error.to_string()),
             Ok(ReadZone { records, outside_count }) => {
                 let serial = self.records.as_ref().map(ZoneRecords::serial);
+                let is_new = serial.is_none();
                 let has_changed = match (cause, self.settings.reload.change) {
                     (LookCause::Reload, _) => true,
-                    (LookCause::Due, ZoneChange::Serial) => serial != Some(records.serial()),
+                    (LookCause::Due, ZoneChange::Serial) => {
+                        is_other_file || serial != Some(records.serial())
+                    }
                     (LookCause::Due, ZoneChange::ModificationTime) => {
                         was_touched || serial.is_none()
                     }
                 };
                 if has_changed {
                     self.records = Some(records);
-                    ZoneLook::Changed { outside_count }
+                    ZoneLook::Changed { is_new, outside_count }
                 } else {
                     ZoneLook::Unchanged
                 }
@@ -288,25 +419,30 @@ impl WatchedZone {
     }
 
     /// Logs what has changed, in CoreDNS's words. `is_awaited`: a start or a reload waits for it.
-    fn log(&mut self, look: ZoneLook, is_awaited: bool) {
+    fn log(&mut self, look: ZoneLook, origin: ZoneOrigin, is_awaited: bool) {
         let (zone, path) = (&self.settings.zone.text, self.settings.path.display());
+        let plugin = origin.plugin();
+        // A start-up without a zone that is listed fails, and says so.
+        let is_reported = is_awaited && origin == ZoneOrigin::Listed;
         let consequence = match self.records {
             Some(_) => "its last records are still served",
-            None => "its names are SERVFAIL until then",
+            None => origin.without_records(),
         };
         let every = self.settings.reload.every;
         let problem = match look {
-            ZoneLook::Changed { outside_count } => {
+            ZoneLook::Changed { is_new, outside_count } => {
                 let serial = self.records.as_ref().map_or(0, ZoneRecords::serial);
-                if !is_awaited {
+                if is_new && origin == ZoneOrigin::Found {
+                    tracing::info!("plugin/auto: Inserting zone `{zone}' from: {path}");
+                } else if !is_awaited {
                     tracing::info!(
-                        "plugin/file: Successfully reloaded zone \"{zone}\" in \"{path}\" with \
-                         {serial} SOA serial"
+                        "plugin/{plugin}: Successfully reloaded zone \"{zone}\" in \"{path}\" \
+                         with {serial} SOA serial"
                     );
                 }
                 if outside_count > 0 {
                     tracing::warn!(
-                        "plugin/file: {outside_count} records of \"{path}\" are outside zone \
+                        "plugin/{plugin}: {outside_count} records of \"{path}\" are outside zone \
                          \"{zone}\" and are ignored"
                     );
                 }
@@ -315,7 +451,7 @@ impl WatchedZone {
             ZoneLook::Unchanged => {
                 if self.problem.is_some() {
                     tracing::info!(
-                        "plugin/file: \"{path}\" can be read again; zone \"{zone}\" is \
+                        "plugin/{plugin}: \"{path}\" can be read again; zone \"{zone}\" is \
                          unchanged"
                     );
                 }
@@ -326,19 +462,19 @@ impl WatchedZone {
                     true => "not trying again, because of `reload 0`".to_owned(),
                     false => format!("trying again in {every:?}"),
                 };
-                let is_refused = is_awaited && every.is_zero();
+                let is_refused = is_reported && every.is_zero();
                 if self.problem.as_ref() != Some(&problem) && !is_refused {
                     tracing::warn!(
-                        "plugin/file: Failed to open \"{problem}\": {again}; \
+                        "plugin/{plugin}: Failed to open \"{problem}\": {again}; \
                          zone \"{zone}\": {consequence}"
                     );
                 }
                 Some(problem)
             }
             ZoneLook::Broken(problem) => {
-                if self.problem.as_ref() != Some(&problem) && !is_awaited {
+                if self.problem.as_ref() != Some(&problem) && !is_reported {
                     tracing::error!(
-                        "plugin/file: Parsing zone \"{zone}\": {problem}; {consequence}"
+                        "plugin/{plugin}: Parsing zone \"{zone}\": {problem}; {consequence}"
                     );
                 }
                 Some(problem)

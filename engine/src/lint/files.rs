@@ -31,6 +31,7 @@ const FILES: &[(&str, FileWords)] = &[
         kubeconfig.chain(tls).chain(manifests).chain(snapshots(line)).collect()
     }),
     ("file", |line| line.args.first().into_iter().collect()),
+    ("auto", |line| options(line, "directory").filter_map(|option| option.args.first()).collect()),
     ("forward", |line| {
         let upstreams = line.args.iter().skip(1);
         let is_file = |word: &&Token| match target::read(&word.text) {
@@ -93,7 +94,7 @@ pub(crate) fn named(blocks: &[LintBlock<'_>]) -> Vec<NamedFile> {
                         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
                         Some(_) | None => continue,
                     },
-                    "file" | "hosts" | "tls" => root.join(&word.text),
+                    "file" | "auto" | "hosts" | "tls" => root.join(&word.text),
                     // The option `tls`.
                     "forward" if !is_argument => root.join(&word.text),
                     _ => PathBuf::from(&word.text),

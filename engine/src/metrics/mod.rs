@@ -208,12 +208,15 @@ pub struct SnapshotFacts {
     pub failures: u64,
 }
 
-/// A zone of a `file` block.
+/// A zone of `file` or `auto`, or the folder of `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneFacts {
+    /// The plugin.
+    pub plugin: &'static str,
+    /// Empty for a folder.
     pub zone: String,
     pub file: String,
-    /// `None` if it has not been read yet.
+    /// `None` if it has not been read yet, and of a folder.
     pub serial: Option<u32>,
     /// Why the file cannot be used at the moment.
     pub problem: Option<String>,

@@ -6,8 +6,8 @@ use super::ZoneFacts;
 use super::families::{Families, Labels};
 
 impl Families<'_, '_> {
-    /// Nothing without a `file` line. Of blocks that serve the same zone from the same file, the
-    /// last one counts.
+    /// Nothing without a line of `file` or `auto`. Of blocks that serve the same zone from the same
+    /// file, the last one counts.
     pub(super) fn zones(&mut self, zones: &[ZoneFacts]) -> fmt::Result {
         let mut seen: Vec<&ZoneFacts> = Vec::with_capacity(zones.len());
         for zone in zones {

@@ -303,7 +303,7 @@ impl PlanDraft {
         };
         let Some(slot) = (0..TABLES_MAX).find(is_free) else {
             let problem = format!(
-                "more than {TABLES_MAX} tables: each `kubernetes`, `hosts`, `file` and \
+                "more than {TABLES_MAX} tables: each `kubernetes`, `hosts`, `file`, `auto` and \
                  `k8s_external` has one, and a reload keeps those that it changes until its end"
             )
             .into();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::ServerBlock;
+use super::auto::ZoneFolder;
 use super::exchange::CounterSlot;
 use super::file::FileZone;
 use super::finish::Finish;
@@ -115,6 +116,8 @@ pub enum TableSource {
     Hosts(Box<HostsSettings>),
     /// Zone files.
     Zones(Vec<FileZone>),
+    /// Zone files that are found in a folder.
+    ZoneFolder(Box<ZoneFolder>),
 }
 
 impl TableSource {
@@ -123,7 +126,7 @@ impl TableSource {
     pub const fn is_fed_by_cluster(&self) -> bool {
         match self {
             Self::KubernetesExternal(_) => true,
-            Self::Kubernetes(_) | Self::Hosts(_) | Self::Zones(_) => false,
+            Self::Kubernetes(_) | Self::Hosts(_) | Self::Zones(_) | Self::ZoneFolder(_) => false,
         }
     }
 
@@ -139,6 +142,7 @@ impl TableSource {
                 hosts.zones.iter().cloned().chain(reverse).collect()
             }
             Self::Zones(files) => files.iter().map(|file| file.zone.clone()).collect(),
+            Self::ZoneFolder(folder) => folder.zones.clone(),
         }
     }
 }

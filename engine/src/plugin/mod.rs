@@ -7,6 +7,7 @@
 
 pub mod acl;
 pub mod any;
+pub mod auto;
 pub mod autopath;
 pub mod bind;
 mod block;
@@ -376,10 +377,15 @@ pub const DIRECTIVES: &[Directive] = &[
             read: file::read,
         },
     ),
-    instead(
+    built(
         "auto",
-        "zone files found in a folder",
-        "write `file FILE ZONE` for each zone file of the folder",
+        "answers from the zone files of a folder",
+        Built {
+            usage: auto::USAGE,
+            once: false,
+            options: || built_names(auto::SETTINGS),
+            read: auto::read,
+        },
     ),
     later("secondary", "zones transferred from a primary server"),
     later("etcd", "answers from etcd"),

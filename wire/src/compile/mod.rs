@@ -208,6 +208,14 @@ impl TableBuilder {
         }
     }
 
+    /// Has the next generation have these zones of `NameRules::Zones`, in wire format and lower
+    /// case, and removes all names.
+    pub fn set_zones<Z: AsRef<[u8]>>(&mut self, zones: &[Z]) {
+        assert_eq!(self.rules, NameRules::Zones);
+        self.zones = Arc::new(ZoneSet::new(zones));
+        self.clear();
+    }
+
     /// Removes all names. Those of the next generation are inserted after this.
     pub fn clear(&mut self) {
         self.spine = Spine::new(SEGMENT_COUNT_MIN);

@@ -175,9 +175,12 @@ pub(super) fn tables(facts: &Facts, now: SystemTime) -> Markup {
                                 &age(hosts.modified), "–"))
                         }
                         @for zone in first(&facts.zones) {
-                            @let serial = zone.serial.map_or_else(|| "not read yet".to_owned(),
-                                |serial| format!("serial {serial}"));
-                            (row(&zone.zone, &problem_mark(zone.problem.as_deref()), &serial,
+                            @let content = match zone.serial {
+                                Some(serial) => format!("serial {serial}"),
+                                None if zone.zone.is_empty() => "folder of zone files".to_owned(),
+                                None => "not read yet".to_owned(),
+                            };
+                            (row(&zone.zone, &problem_mark(zone.problem.as_deref()), &content,
                                 &zone.file, "–"))
                         }
                     }

@@ -121,6 +121,9 @@ impl KnownObjects {
 fn cluster(plan: &Plan, slot: TableSlot) -> Option<Kubernetes> {
     match &*plan.tables.get(slot.0)?.as_ref()?.source {
         TableSource::Kubernetes(cluster) => Some(cluster.kubernetes.clone()),
-        TableSource::KubernetesExternal(_) | TableSource::Hosts(_) | TableSource::Zones(_) => None,
+        TableSource::KubernetesExternal(_)
+        | TableSource::Hosts(_)
+        | TableSource::Zones(_)
+        | TableSource::ZoneFolder(_) => None,
     }
 }

@@ -107,9 +107,9 @@ pub(crate) const SETTINGS: &[Setting<FileReading>] = &[
     adds("upstream", UPSTREAM, upstream),
 ];
 
-const RELOAD: &str = "reload DURATION";
+pub(super) const RELOAD: &str = "reload DURATION";
 const RELOAD_BY_MTIME: &str = "reload_by_mtime";
-const UPSTREAM: &str = "upstream";
+pub(super) const UPSTREAM: &str = "upstream";
 
 pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut Context<'_>) {
     let Some([path, zone_words @ ..]) = statement.at_least_one(USAGE, context) else { return };
@@ -139,14 +139,25 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
 }
 
 fn reload(line: &Statement, draft: &mut FileReading, context: &mut Context<'_>) {
+    if let Some(every) = reload_duration(line, context) {
+        draft.reload.every = every;
+    }
+}
+
+/// The value of `reload`, unless it is a mistake.
+pub(super) fn reload_duration(line: &Statement, context: &mut Context<'_>) -> Option<Duration> {
     let [word, surplus @ ..] = line.args.as_slice() else {
         let refusal = Refusal::new("reload duration value is expected", "missing after this");
-        return context.refuse(line.name.span, refusal.help(format!("usage: `{RELOAD}`")));
+        context.refuse(line.name.span, refusal.help(format!("usage: `{RELOAD}`")));
+        return None;
     };
     warn_of_surplus(surplus, RELOAD, context);
     match duration::read(&word.text) {
-        Ok(every) => draft.reload.every = every,
-        Err(refusal) => context.refuse(word.span, refusal),
+        Ok(every) => Some(every),
+        Err(refusal) => {
+            context.refuse(word.span, refusal);
+            None
+        }
     }
 }
 
@@ -168,7 +179,7 @@ fn fallthrough(line: &Statement, draft: &mut FileReading, context: &mut Context<
 }
 
 /// CoreDNS reads it, with whatever follows, and ignores it.
-fn upstream(line: &Statement, _: &mut FileReading, context: &mut Context<'_>) {
+pub(super) fn upstream<D>(line: &Statement, _: &mut D, context: &mut Context<'_>) {
     let mistake = Mistake::warning(line.name.span, "'upstream' has no effect").label("ignored");
     context.report(mistake.help("delete the line: CNAMEs are followed without it"));
 }
