@@ -107,8 +107,8 @@ impl FolderSearch {
                 Ok(entry) if entry.depth() == 0 && !is_folder(&entry) => {
                     self.fail(root, "it is not a folder".to_owned());
                 }
-                Ok(entry) if is_folder(&entry) => {}
-                Ok(entry) => self.see(folder, entry),
+                Ok(entry) if is_file(&entry) => self.see(folder, entry),
+                Ok(_) => {}
                 Err(error) => {
                     let reason =
                         error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
@@ -156,9 +156,15 @@ fn is_searched(entry: &DirEntry) -> bool {
     entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b"..")
 }
 
-/// Links to folders are not followed, as in CoreDNS, except for the folder that is searched.
+/// The folder that is searched may be a link.
 fn is_folder(entry: &DirEntry) -> bool {
-    let is_link = entry.path_is_symlink();
-    entry.file_type().is_dir()
-        || (is_link && fs::metadata(entry.path()).is_ok_and(|to| to.is_dir()))
+    fs::metadata(entry.path()).is_ok_and(|to| to.is_dir())
+}
+
+/// Pipes are left out: they may hang. Links to folders are not followed, as in CoreDNS. A link to
+/// nothing is a file that is missing.
+fn is_file(entry: &DirEntry) -> bool {
+    let found = entry.file_type();
+    let leads_to_file = || fs::metadata(entry.path()).map_or(true, |to| to.is_file());
+    found.is_file() || (found.is_symlink() && leads_to_file())
 }
