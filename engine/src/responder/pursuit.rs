@@ -240,7 +240,7 @@ fn fail(responder: &mut Responder, client: Waiter, return_to: ReturnTo, failure:
 
 /// A whole response as one that can be written for any client; SERVFAIL if it cannot be read.
 fn read(message: &[u8]) -> Response {
-    let packet = asked_in(message).map(|asked| response::read(message, &asked));
+    let packet = asked_in(message).map(|asked| response::read_own(message, &asked));
     match packet {
         Some(UpstreamPacket::Answer(response) | UpstreamPacket::Truncated(response)) => response,
         Some(UpstreamPacket::Foreign | UpstreamPacket::Malformed) | None => {

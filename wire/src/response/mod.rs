@@ -167,7 +167,14 @@ impl Response {
 /// in each pass at most three names of 255 bytes per record.
 #[must_use]
 pub fn read(packet: &[u8], asked: &Asked<'_>) -> UpstreamPacket {
-    reader::read(packet, asked)
+    reader::read(packet, asked, reader::Kept::OfQuestion)
+}
+
+/// Reads a response that this server has made, as `read` does, but keeps all its records: plugins
+/// decide which ones belong to a question, such as those of a name that was rewritten.
+#[must_use]
+pub fn read_own(packet: &[u8], asked: &Asked<'_>) -> UpstreamPacket {
+    reader::read(packet, asked, reader::Kept::All)
 }
 
 /// The TTLs with which a response's records are sent.

@@ -28,7 +28,15 @@ const TYPE_NSEC: u16 = 47;
 const TYPE_NSEC3: u16 = 50;
 const TYPE_TSIG: u16 = 250;
 
-pub(super) fn read(packet: &[u8], asked: &Asked<'_>) -> UpstreamPacket {
+/// Which records of a packet are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Those that belong to the question.
+    OfQuestion,
+    All,
+}
+
+pub(super) fn read(packet: &[u8], asked: &Asked<'_>, kept: Kept) -> UpstreamPacket {
     let Some(header) = packet.first_chunk::<HEADER_LEN>() else { return UpstreamPacket::Foreign };
     let flags = u16_at(header, 2);
     if u16_at(header, 0) != asked.id || flags & QR == 0 || flags & OPCODE != 0 {
@@ -42,7 +50,7 @@ pub(super) fn read(packet: &[u8], asked: &Asked<'_>) -> UpstreamPacket {
             UpstreamPacket::Answer(Response { has_opt, ..bare })
         }
         1 if is_question(packet, asked) => {
-            let Some(response) = read_behind_question(packet, asked, flags, counts) else {
+            let Some(response) = read_behind_question(packet, asked, kept, flags, counts) else {
                 return UpstreamPacket::Malformed;
             };
             if flags & TC == 0 {
@@ -79,13 +87,14 @@ fn is_question(packet: &[u8], asked: &Asked<'_>) -> bool {
 fn read_behind_question(
     packet: &[u8],
     asked: &Asked<'_>,
+    kept: Kept,
     flags: u16,
     counts: [u16; 3],
 ) -> Option<Response> {
     let (question, question_end) = MessageName::read(packet, HEADER_LEN)?;
     let mut records = records(packet, question_end + 4, counts, flags & TC != 0)?;
     let rcode = rcode_upper(&records)? << 4 | flags & 0xF;
-    let mut reader = Reader::new(packet, asked, question);
+    let mut reader = Reader::new(packet, asked, kept, question);
     reader.response.has_opt = records.iter().any(|record| record.head.rtype == TYPE_OPT);
     reader.follow_cnames(&records)?;
     reader.put_chain_first(&mut records);
@@ -139,6 +148,7 @@ struct ChainName {
 struct Reader<'p> {
     packet: &'p [u8],
     asked: Asked<'p>,
+    kept: Kept,
     /// Begins with the question's name.
     chain: Vec<ChainName>,
     /// Hashes of the names in the data of records that are kept. A collision only keeps an
@@ -152,10 +162,11 @@ struct Reader<'p> {
 }
 
 impl<'p> Reader<'p> {
-    fn new(packet: &'p [u8], asked: &Asked<'p>, question: MessageName) -> Self {
+    fn new(packet: &'p [u8], asked: &Asked<'p>, kept: Kept, question: MessageName) -> Self {
         Self {
             packet,
             asked: *asked,
+            kept,
             chain: Vec::from([ChainName {
                 name: question.clone(),
                 place: Some(HEADER_LEN as u16),
@@ -247,7 +258,7 @@ impl<'p> Reader<'p> {
         link.map(|link| 4 * link + 2 * is_cname + is_signature)
     }
 
-    /// Copies a record if it belongs to the answer.
+    /// Copies a record if it is to be kept.
     fn keep(&mut self, record: &Record) -> Option<()> {
         let is_about_message = record.section == MessageSection::Additional
             && matches!(record.head.rtype, TYPE_OPT | TYPE_SIG | TYPE_TSIG);
@@ -263,7 +274,7 @@ impl<'p> Reader<'p> {
                 chain_index.is_some() || self.named.contains(&hash(&owner))
             }
         };
-        if !is_kept {
+        if !is_kept && self.kept == Kept::OfQuestion {
             return Some(());
         }
         let at = self.writer.body.len();
