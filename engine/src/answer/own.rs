@@ -6,7 +6,7 @@ use std::slice;
 
 use wire::answer::Answer;
 use wire::hash::NameHash;
-use wire::header::{TYPE_A, TYPE_AAAA, TYPE_PTR};
+use wire::header::{Rcode, TYPE_A, TYPE_AAAA, TYPE_PTR};
 use wire::name::Name;
 use wire::query::Overwritten;
 use wire::reply::{self, End, Envelope};
@@ -16,7 +16,7 @@ use super::chase::{Lead, Reach, View};
 use super::decision::{Decision, Witness};
 use super::exit::Made;
 use super::glance::Glance;
-use super::{NumberedBlock, Pursue, Sources, Verdict, ask_gates, end_of_chain};
+use super::{NumberedBlock, Pursue, Sources, Verdict, ask_gates, end_of_chain, reject_in};
 use crate::metrics::answerer::Answerer;
 use crate::plan::{Own, OwnTable};
 use crate::plugin::exchange::Exchange;
@@ -75,8 +75,12 @@ pub(super) fn ask_own<'s>(
         let qtype = if denial.is_some() { TYPE_NONE } else { query.qtype };
         let wanted = Wanted { qtype, ..query.wanted(envelope.rotation) };
         let found = table.look_up_from(stored, name, wanted);
-        let passes_on = passes_on(own, &found, name, query.qtype);
+        let is_refused = own.refuses_others && matches!(found, Found::Outside);
+        let passes_on = !is_refused && passes_on(own, &found, name, query.qtype);
         witness.see(|| Decision::of_table(own, Some(&found), passes_on));
+        if is_refused {
+            return made(reject_in(block, query, Rcode::Refused, message));
+        }
         if passes_on {
             continue;
         }

@@ -14,7 +14,7 @@ use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_LINES_WAITING_MAX};
 use engine::metrics::Metrics;
 use engine::plugin::errors::consolidator::{Consolidator, LineAction};
 use engine::plugin::errors::{Errors, Level};
-use engine::plugin::{DIRECTIVES, ServerBlock};
+use engine::plugin::ServerBlock;
 use tokio::time::timeout;
 
 use super::TICK;
@@ -124,10 +124,7 @@ fn of_blocks(config: &Config) -> Vec<BlockErrors> {
 
 /// As in CoreDNS, the last plugin of the block says that there is none behind it.
 fn end_of_chain(block: &ServerBlock) -> String {
-    let place = |name| DIRECTIVES.iter().position(|directive| directive.name == name);
-    let plugins = block.plugins().filter(|plugin| plugin.sees_queries());
-    let last = plugins.map(|plugin| plugin.name()).max_by_key(|name| place(*name));
-    let by = last.map_or_else(String::new, |name| format!("plugin/{name}: "));
+    let by = block.last_plugin().map_or_else(String::new, |name| format!("plugin/{name}: "));
     format!("{by}no next plugin found")
 }
 

@@ -106,6 +106,7 @@ impl Plugin for Auto {
             answerer: const { Answerer::plugin("auto") },
             is_authority: false,
             passes_unsupported: false,
+            refuses_others: false,
             fallthrough: Vec::new(),
             place: self.place.clone(),
         }));

@@ -42,6 +42,12 @@ impl ServerBlock {
         self.lines.iter().map(AsRef::as_ref)
     }
 
+    /// The last one that sees queries: the end of CoreDNS's chain.
+    #[must_use]
+    pub fn last_plugin(&self) -> Option<&'static str> {
+        self.plugins().filter(|plugin| plugin.sees_queries()).last().map(Plugin::name)
+    }
+
     /// The settings of every line of this type, in the order of the Corefile.
     pub fn lines<T: Plugin>(&self) -> impl Iterator<Item = &T> {
         self.plugins().filter_map(|line| (line as &dyn Any).downcast_ref())

@@ -100,6 +100,8 @@ pub struct TableDraft {
     pub is_authority: bool,
     /// See `plan::OwnTable`.
     pub passes_unsupported: bool,
+    /// See `plan::OwnTable`.
+    pub refuses_others: bool,
     /// A query for a name under these zones that the table lacks goes to the next plugin.
     pub fallthrough: Vec<Zone>,
     /// The line of the Corefile that configures it.

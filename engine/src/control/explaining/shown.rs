@@ -347,6 +347,7 @@ fn table(outcome: TableOutcome, passes_on: bool) -> String {
     match (outcome, passes_on) {
         (TableOutcome::Outside, true) => format!("{has}, and passes the query on"),
         (_, true) => format!("{has}, and passes the query on: `fallthrough`"),
+        (TableOutcome::Outside, false) => format!("{has}, and refuses: no plugin comes after it"),
         (TableOutcome::NxDomain | TableOutcome::Unlisted, false) => {
             format!("{has}, and decides: there is no `fallthrough` for it")
         }

@@ -80,11 +80,13 @@ impl Plugin for File {
     fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
         let in_root =
             |one: &FileZone| FileZone { path: context.block.in_root(&one.path), ..one.clone() };
+        let is_last = context.block.last_plugin() == Some(self.name());
         block.own.push(OwnDraft::Table(TableDraft {
             source: TableSource::Zones(self.zones.iter().map(in_root).collect()),
             answerer: const { Answerer::plugin("file") },
             is_authority: false,
             passes_unsupported: false,
+            refuses_others: is_last,
             fallthrough: self.fallthrough.clone(),
             place: self.place.clone(),
         }));

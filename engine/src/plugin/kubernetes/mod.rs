@@ -129,6 +129,7 @@ impl Plugin for Kubernetes {
             answerer: const { Answerer::plugin("kubernetes") },
             is_authority: true,
             passes_unsupported: false,
+            refuses_others: false,
             fallthrough: self.fallthrough.clone(),
             place: self.source_place.clone(),
         };
