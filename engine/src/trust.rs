@@ -1,9 +1,9 @@
-//! Which certificates of a TLS server are trusted: those signed by a CA of the operator, and the
-//! operator's CA certificates themselves.
+//! Which certificates of a TLS server or client are trusted: those signed by a CA of the operator,
+//! and the operator's CA certificates themselves.
 //!
-//! Go accepts a server certificate that is itself in the pool of CAs: one from `openssl req -x509`
+//! Go accepts a certificate that is itself in the pool of CAs: one from `openssl req -x509`
 //! (CA:TRUE), or a pinned leaf of an unknown CA. webpki rejects both.
-//! Invariant: the name and the validity period are always checked.
+//! Invariant: the validity period, and the name of a server, are always checked.
 
 use std::sync::Arc;
 
@@ -13,36 +13,60 @@ use tokio_rustls::rustls::client::danger::{
 use tokio_rustls::rustls::client::{
     VerifierBuilderError, WebPkiServerVerifier, verify_server_name,
 };
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
 };
 
-/// A verifier that trusts certificates signed by `certificates`, and `certificates` themselves. It
-/// skips those that it cannot parse, as Go does.
+/// A verifier of servers that trusts certificates signed by `certificates`, and `certificates`
+/// themselves. It skips those that it cannot parse, as Go does.
 ///
 /// # Errors
 /// It can parse none of them.
 pub fn verifier(
     certificates: Vec<CertificateDer<'static>>,
 ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
+    let (roots, provider) = (roots(&certificates), provider());
+    let by_ca = WebPkiServerVerifier::builder_with_provider(roots, provider).build()?;
+    Ok(Arc::new(ServerVerifier { by_ca, pinned: certificates }))
+}
+
+/// The same for clients, which may do without a certificate unless `is_required`.
+///
+/// # Errors
+/// It can parse none of the certificates.
+pub(crate) fn client_verifier(
+    certificates: Vec<CertificateDer<'static>>,
+    is_required: bool,
+) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+    let (roots, provider) = (roots(&certificates), provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    let builder = if is_required { builder } else { builder.allow_unauthenticated() };
+    Ok(Arc::new(ClientVerifier { by_ca: builder.build()?, pinned: certificates }))
+}
+
+fn roots(certificates: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.iter().cloned());
-    // Explicit, since the process may contain more than one provider.
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let by_ca = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
-    Ok(Arc::new(Verifier { by_ca, pinned: certificates }))
+    Arc::new(roots)
+}
+
+/// Explicit, since the process may contain more than one.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
 }
 
 #[derive(Debug)]
-struct Verifier {
+struct ServerVerifier {
     by_ca: Arc<WebPkiServerVerifier>,
     pinned: Vec<CertificateDer<'static>>,
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -64,6 +88,60 @@ impl ServerCertVerifier for Verifier {
             {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_ca.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_ca.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_ca.supported_verify_schemes()
+    }
+}
+
+#[derive(Debug)]
+struct ClientVerifier {
+    by_ca: Arc<dyn ClientCertVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.by_ca.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.by_ca.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match self.by_ca.verify_client_cert(end_entity, intermediates, now) {
+            Err(Error::InvalidCertificate(cause))
+                if is_about_the_issuer(&cause) && self.pinned.contains(end_entity) =>
+            {
+                Ok(ClientCertVerified::assertion())
             }
             verdict => verdict,
         }
@@ -152,9 +230,13 @@ mod tests {
         let authority_itself = self_signed(now, true);
         let check = |shown: &CertificateDer<'static>, pinned: &[_], name, expected: bool| {
             let verifier = verifier(pinned.to_vec()).unwrap();
-            let name = ServerName::try_from(name).unwrap();
-            let verdict = verifier.verify_server_cert(shown, &[], &name, &[], NOW);
+            let server_name = ServerName::try_from(name).unwrap();
+            let verdict = verifier.verify_server_cert(shown, &[], &server_name, &[], NOW);
             assert_eq!(verdict.is_ok(), expected, "{verdict:?}");
+            // A client has no name.
+            let verifier = client_verifier(pinned.to_vec(), true).unwrap();
+            let verdict = verifier.verify_client_cert(shown, &[], NOW);
+            assert_eq!(verdict.is_ok(), expected || name != NAME, "{verdict:?}");
         };
         check(&leaf, std::slice::from_ref(&authority), NAME, true);
         // Pinned: a leaf of an unknown CA, a CA's own certificate, and a self-signed one without
@@ -182,7 +264,12 @@ mod tests {
     fn certificates_that_cannot_be_parsed_are_skipped() {
         let noise = CertificateDer::from(vec![0x30, 0x03, 1, 2, 3]);
         assert!(verifier(vec![noise.clone(), self_signed((2025, 2030), true)]).is_ok());
-        assert!(verifier(vec![noise]).is_err());
-        assert!(verifier(Vec::new()).is_err());
+        assert!(
+            client_verifier(vec![noise.clone(), self_signed((2025, 2030), true)], true).is_ok()
+        );
+        for unusable in [vec![noise], Vec::new()] {
+            assert!(verifier(unusable.clone()).is_err());
+            assert!(client_verifier(unusable, true).is_err());
+        }
     }
 }

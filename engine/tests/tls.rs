@@ -16,7 +16,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use identity::Identity;
+use identity::{Identity, Trust};
 use query::{ID, is_response, query};
 use tempfile::TempDir;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -247,7 +247,12 @@ fn handshakes_end_in_time() {
 
 #[test]
 fn clients_are_verified_as_the_corefile_says() {
-    let identity = Identity::new(&["dns.test"]);
+    let mut identity = Identity::new(&["dns.test"]);
+    // Its certificate, with CA:TRUE, is in the file of the authorities itself.
+    let own_authority = Trust::SelfSignedAuthority;
+    let listed =
+        Identity::with(&["client.test"], own_authority, &rcgen::PKCS_ECDSA_P256_SHA256, 4096);
+    identity.authority.push_str(&listed.authority);
     let stranger = Identity::new(&["client.test"]);
     for (client_auth, without, with_own, with_other) in [
         ("nocert", true, true, true),
@@ -258,9 +263,12 @@ fn clients_are_verified_as_the_corefile_says() {
     ] {
         let tls = format!("tls cert.pem key.pem ca.pem {{\nclient_auth {client_auth}\n}}");
         let server = Server::start("mmsg", &identity, &tls);
-        for (client, expected) in
-            [(None, without), (Some(&identity), with_own), (Some(&stranger), with_other)]
-        {
+        for (client, expected) in [
+            (None, without),
+            (Some(&identity), with_own),
+            (Some(&listed), with_own),
+            (Some(&stranger), with_other),
+        ] {
             for version in [&TLS12, &TLS13] {
                 let outcome = server
                     .tls(&config(&identity, client, version))

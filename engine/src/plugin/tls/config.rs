@@ -11,14 +11,13 @@ use tokio_rustls::rustls::crypto::{
     CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio_rustls::rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
 };
 
 use super::{ClientAuth, Tls};
-use crate::pem;
+use crate::{pem, trust};
 
 /// The protocol that clients name in their handshake (RFC 7858 leaves it open; the name is
 /// registered with IANA).
@@ -76,22 +75,19 @@ fn verifier(
         ClientAuth::VerifyIfGiven => false,
         ClientAuth::RequireAndVerify => true,
     };
-    let mut roots = RootCertStore::empty();
-    match &tls.authority {
-        Some(path) => {
-            let of_file = |problem: String| format!("error reading {}: {problem}", path.display());
-            for certificate in pem::certificates(path).map_err(of_file)? {
-                roots.add(certificate).map_err(|error| of_file(error.to_string()))?;
-            }
-        }
+    let verifier = match &tls.authority {
+        Some(path) => pem::certificates(path)
+            .and_then(|authorities| {
+                let verifier = trust::client_verifier(authorities, is_required);
+                verifier.map_err(|error| error.to_string())
+            })
+            .map_err(|problem| format!("error reading {}: {problem}", path.display())),
         None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let authorities = rustls_native_certs::load_native_certs().certs;
+            trust::client_verifier(authorities, is_required).map_err(|error| error.to_string())
         }
-    }
-    let builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let builder = if is_required { builder } else { builder.allow_unauthenticated() };
-    Ok(Some(builder.build().map_err(|error| error.to_string())?))
+    };
+    verifier.map(Some)
 }
 
 /// A client whose certificate may be anything, as long as the client has its key.
