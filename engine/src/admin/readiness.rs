@@ -2,8 +2,8 @@
 //! stuck.
 //!
 //! Parts of the server (one per `kubernetes` block, and the sockets) report, and `/ready` reads. A
-//! part that was ready once stays ready unless `monitor continuously` is set: a cluster that lost
-//! its API server still needs DNS.
+//! part that was ready once stays ready unless `monitor continuously` is set. A cluster that was
+//! read once stays ready in any case while its API server is lost: it still needs DNS.
 //! Invariant: once shutting down, never ready again.
 
 use std::collections::BTreeMap;
@@ -164,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_api_server_counts_only_if_monitored() {
+    fn a_part_that_was_ready_counts_only_if_monitored() {
         let readiness = Readiness::default();
         readiness.ready("kubernetes", "a.");
-        readiness.wait_for("kubernetes", "a.", "the API server");
+        readiness.wait_for("kubernetes", "a.", "its thread has ended");
         assert_eq!(readiness.verdict(), ReadyVerdict::Ready);
         readiness.set_monitor(Monitor::Continuously);
-        assert_eq!(readiness.verdict(), waiting(&[("kubernetes", "a.", "the API server")]));
+        assert_eq!(readiness.verdict(), waiting(&[("kubernetes", "a.", "its thread has ended")]));
         readiness.ready("kubernetes", "a.");
         assert_eq!(readiness.verdict(), ReadyVerdict::Ready);
     }
