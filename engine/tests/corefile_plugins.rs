@@ -7,6 +7,7 @@ mod rows;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use engine::plugin::health::Health;
 use engine::plugin::hosts::{Hosts, HostsSettings};
 use engine::plugin::kubernetes::cluster::{ApiLimits, ClientTls, Cluster};
 use engine::plugin::kubernetes::{Kubernetes, Namespaces, Pods};
@@ -35,6 +36,16 @@ fn operational_plugins() {
         "a {\n bind 127.0.0.1\n}\na {\n bind 127.0.0.2\n}",
         &["dns://a.:53 | bind=127.0.0.1%0", "dns://a.:53 | bind=127.0.0.2%0"],
     );
+}
+
+#[test]
+fn a_negative_lameduck_is_none() {
+    let config = check_warnings(
+        ". {\n health {\n lameduck 5s\n }\n health {\n lameduck -1s\n }\n}",
+        &[(6, 11, "'lameduck' is negative")],
+    );
+    let health = config.blocks[0].line::<Health>().expect("its line");
+    assert_eq!(health.lameduck, Duration::ZERO);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::draft::{BlockDraft, LoadContext, Loading};
 use super::{Plugin, ServerBlock};
-use crate::corefile::report::Refusal;
+use crate::corefile::report::{Mistake, Refusal};
 use crate::corefile::statement::{Setting, Statement, sets};
 use crate::corefile::value::duration;
 use crate::corefile::value::http_address::{self, Host, HttpAddress};
@@ -52,6 +52,14 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
 
 fn lameduck(line: &Statement, health: &mut Health, context: &mut Context<'_>) {
     let Some([word]) = line.exactly("lameduck DURATION", context) else { return };
+    // In CoreDNS the time is over at once.
+    if word.text.strip_prefix('-').is_some_and(|text| duration::read(text).is_ok()) {
+        health.lameduck = Duration::ZERO;
+        let mistake = Mistake::warning(word.span, "'lameduck' is negative")
+            .label("used as 0s")
+            .help("write how long to answer after SIGTERM, such as 5s, or delete the line");
+        return context.report(mistake);
+    }
     match duration::read(&word.text) {
         Ok(lameduck) => health.lameduck = lameduck,
         Err(refusal) => {
