@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory as _, Parser, Subcommand};
+use domain::base::Name as DomainName;
 use domain::base::iana::Rtype;
 
 use crate::corefile::value::duration;
@@ -71,7 +72,7 @@ pub struct Cli {
 
     /// Print the version and exit.
     #[arg(
-        long, short = 'V',
+        long, short = 'V', alias = "V",
         value_name = BOOL,
         default_value = "false",
         hide_default_value = true
@@ -179,6 +180,7 @@ pub struct CheckOptions {
 pub struct ExplainOptions {
     /// Name to explain. Without a final dot, and with --from or --namespace, it is searched for as
     /// a pod does: each name of the search path is tried.
+    #[arg(value_parser = parse_name)]
     pub name: String,
 
     /// Type of the question, such as AAAA or SRV.
@@ -199,7 +201,7 @@ pub struct ExplainOptions {
 
     /// Ask a running server instead: the address of its `health`, `ready` or `prometheus`, such as
     /// 127.0.0.1:8080. It answers on its own machine only.
-    #[arg(long, value_name = "ADDR", conflicts_with = "conf")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_server, conflicts_with = "conf")]
     pub server: Option<String>,
 
     /// Port that the query arrives on [default: the first with a block for the name].
@@ -222,7 +224,8 @@ pub struct QuestionType(pub u16);
 const EXPLAIN_EXIT_CODES: &str = "\
 Exit codes:
   0  explained, whatever the response is
-  1  the Corefile cannot be used, or what it needs cannot be loaded
+  1  the Corefile cannot be used, what it needs cannot be loaded, no block listens on PORT, or the
+     server cannot be asked
   2  invalid command line";
 
 const CHECK_EXIT_CODES: &str = "\
@@ -276,11 +279,19 @@ impl Cli {
     }
 }
 
-/// Says how to serve or check a file that was given as the only argument.
+/// Says how to serve or check a file that was given as the only argument. A word after flags is no
+/// subcommand that cannot be used with them, unless there is one of that name.
 fn with_hint(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let mut command = Cli::command();
+    if error.kind() == ErrorKind::ArgumentConflict && command.find_subcommand(word).is_none() {
+        return command
+            .error(ErrorKind::UnknownArgument, format!("unexpected argument '{word}' found"));
+    }
     if error.kind() == ErrorKind::InvalidSubcommand
         && error.get(ContextKind::SuggestedSubcommand).is_none()
-        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
     {
         let hint = format!(
             "to serve or check a Corefile, use 'ringdns -conf {word}' or 'ringdns check {word}'"
@@ -328,6 +339,22 @@ fn parse_bool(text: &str) -> Result<bool, String> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("expected true or false".into()),
+    }
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    let name = text.parse::<DomainName<Vec<u8>>>().map_err(|error| error.to_string());
+    name.map(|_| text.to_owned())
+}
+
+fn parse_server(text: &str) -> Result<String, String> {
+    let is_address = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    });
+    if is_address {
+        Ok(text.to_owned())
+    } else {
+        Err("expected HOST:PORT, such as 127.0.0.1:8080".into())
     }
 }
 
@@ -412,6 +439,8 @@ mod tests {
             (&["-quiet", "-quiet=false"], Some([false, false, false])),
             (&["-version", "-plugins"], Some([false, true, true])),
             (&["-V"], Some([false, false, true])),
+            (&["-V=true"], Some([false, false, true])),
+            (&["-V=false"], Some([false, false, false])),
             (&["-quiet=yes"], None),
             (&["-quiet="], None),
             (&["-quiet", "true"], None),
@@ -463,12 +492,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_as_the_only_argument_gets_a_hint() {
+    fn words_that_are_no_subcommand() {
         for (arguments, expected) in [
             (["Corefile"].as_slice(), Some("'ringdns -conf Corefile' or 'ringdns check Corefile'")),
             (&["/etc/coredns/Corefile"], Some("'ringdns check /etc/coredns/Corefile'")),
             (&["chekc"], None),
             (&["-cnof"], None),
+            (&["-conf", "F", "extra"], Some("unexpected argument 'extra' found")),
+            (&["-conf", "F", "check", "G"], Some("the subcommand 'check' cannot be used with")),
         ] {
             let text = with_hint(parse(arguments).unwrap_err()).to_string();
             match expected {
@@ -486,7 +517,20 @@ mod tests {
         let Some(Command::Explain(options)) = cli.command else { panic!("{cli:?}") };
         assert_eq!((options.name.as_str(), options.qtype), ("web", QuestionType(28)));
         assert_eq!(options.conf, Some("Corefile".into()));
-        assert!(parse(&["explain", "web", "NOTYPE"]).is_err());
+        for arguments in [["web", "NOTYPE"].as_slice(), &["a..b"], &["web", "--server=nohost"]] {
+            assert!(parse(&[&["explain"], arguments].concat()).is_err(), "{arguments:?}");
+        }
+        for (server, is_valid) in [
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("localhost:8080", true),
+            (":8080", false),
+            ("localhost:http", false),
+            ("http://127.0.0.1:8080", false),
+        ] {
+            let parsed = parse(&["explain", "web", "--server", server]);
+            assert_eq!(parsed.is_ok(), is_valid, "{server}: {parsed:?}");
+        }
         assert_eq!(parse(&["-quiet"]).unwrap().command, None);
         for arguments in
             [["convert", "a", "b"].as_slice(), &["convert"], &["-quiet", "convert", "a"]]
