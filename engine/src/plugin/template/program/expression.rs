@@ -144,6 +144,7 @@ impl Compiler {
         let mut next = first_field;
         while let Some(name) = next.take().or_else(|| chained_field(words)) {
             if kind == ROOT && name == "Meta" && fields.is_empty() {
+                self.fields.push("Meta");
                 return Ok((
                     Operand { base: Base::Function(Function::Meta), fields },
                     ValueKind::Text,
@@ -161,12 +162,15 @@ impl Compiler {
     /// The kind of a field; an error if it certainly does not exist.
     fn field(&mut self, of: ValueKind, name: &str, at: usize) -> Result<ValueKind, SyntaxError> {
         match of {
-            ValueKind::Unknown => Ok(ValueKind::Unknown),
+            ValueKind::Unknown => {
+                // It may be the query.
+                self.note_field(name);
+                Ok(ValueKind::Unknown)
+            }
             ValueKind::Groups => Ok(ValueKind::Text),
             ValueKind::Struct(of) => {
                 if of == DataStruct::Query {
-                    let row = FIELDS.iter().find(|row| row.0 == of && row.1 == name);
-                    self.fields.extend(row.map(|row| row.1));
+                    self.note_field(name);
                 }
                 field_kind(of, name).ok_or_else(|| unknown_field(of, name, at))
             }
@@ -178,6 +182,12 @@ impl Compiler {
                 Err(SyntaxError::new(at, format!("there is no field .{name} here")))
             }
         }
+    }
+
+    /// Notes that the template names this field of the query, if there is such a field.
+    fn note_field(&mut self, name: &str) {
+        let row = FIELDS.iter().find(|row| row.0 == DataStruct::Query && row.1 == name);
+        self.fields.extend(row.map(|row| row.1));
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Program {
     instructions: Vec<Instruction>,
     /// Variables of the whole template. The first is `$`.
     variable_count: usize,
-    /// The query's fields that it names.
+    /// The query's fields that it names, the method `.Meta` among them.
     fields: Vec<&'static str>,
 }
 

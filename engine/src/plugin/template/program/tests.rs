@@ -227,6 +227,24 @@ fn some_templates_fail() {
     }
 }
 
+/// A text that names no field is the same for every query, so none may be missed.
+#[test]
+fn fields_are_noted_wherever_they_are_named() {
+    for (text, expected) in [
+        ("192.0.2.1", &[][..]),
+        ("{{ printf \"%s\" \"a\" }}", &[]),
+        ("{{ .Zone }}{{ $.Class }}", &["Zone", "Class"]),
+        ("{{ if .Meta \"a/b\" }}x{{ end }}", &["Meta"]),
+        ("{{ with .Zone }}{{ $.Meta \"a/b\" }}{{ end }}", &["Zone", "Meta"]),
+        // Values that are known at the query only.
+        ("{{ $x := 1 }}{{ $x = . }}{{ $x.Remote }}", &["Remote"]),
+        ("{{ with or . 1 }}{{ .Question.Name }}{{ end }}", &["Question", "Name"]),
+        ("{{ (and 1 .).Message.Id }}", &["Message"]),
+    ] {
+        assert_eq!(Program::parse(text).unwrap().fields, expected, "{text}");
+    }
+}
+
 #[test]
 fn a_run_ends() {
     let nested =
