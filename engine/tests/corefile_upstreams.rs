@@ -298,7 +298,7 @@ fn cache_options() {
     };
     assert_eq!(cache("cache {\n serve_stale\n}").serve_stale, immediate(0, None));
     let found = cache("cache {\n serve_stale 1h immediate 30s 0s\n prefetch 2\n}");
-    assert_eq!(found.serve_stale, immediate(30, None));
+    assert_eq!(found.serve_stale, immediate(30, Some(secs(0))));
     assert_eq!(found.prefetch, Some(Prefetch { amount: 2, within: secs(60), percentage: 10 }));
     assert_eq!(cache("cache {\n serve_stale 0\n prefetch 0\n}").serve_stale, None);
 }

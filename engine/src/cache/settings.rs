@@ -62,7 +62,7 @@ pub enum Stale {
     Immediate {
         /// TTL of the stale response, whole seconds [0].
         ttl: Duration,
-        /// After a failure, how long until the next refresh [with each query].
+        /// After a failure, how long until the next refresh; zero: with each query [`servfail`].
         recheck: Option<Duration>,
     },
     /// After the refresh has failed.
@@ -71,8 +71,8 @@ pub enum Stale {
         timeout: Option<Duration>,
         /// TTL of the stale response, whole seconds [0].
         ttl: Duration,
-        /// After a failure, how long until the next refresh; meanwhile the stale response is served
-        /// immediately [with each query].
+        /// After a failure, how long until the next refresh; zero: with each query. Meanwhile the
+        /// stale response is served immediately [`servfail`].
         recheck: Option<Duration>,
     },
 }

@@ -130,6 +130,17 @@ fn stale_answers_when_the_upstream_fails() {
         71 ask: NXDOMAIN 30
         72 ask: verify 100ms",
     );
+    // A RECHECK of zero asks the upstream each time.
+    play(
+        "cache {\n serve_stale 1h verify 0s 30s 0s\n }",
+        "0 success 60: kept NOERROR 60
+        60 ask: verify
+        60 servfail: inferior
+        60 ask: verify
+        60 failed: -
+        60 fallback: NOERROR 30
+        60 ask: verify",
+    );
 }
 
 /// CoreDNS once served a stale NXDOMAIN as long as clients asked, although the name existed by then

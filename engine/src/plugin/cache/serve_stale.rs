@@ -53,7 +53,7 @@ fn read_words(words: &[Token], verifies: bool) -> Result<ServeStale, Refused> {
     let timeout = timeout.map(|word| time(word, "invalid serve_stale verify timeout: "));
     let timeout = timeout.transpose()?.filter(|timeout| !timeout.is_zero());
     let ttl = words.next().map(ttl).transpose()?.unwrap_or_default();
-    let recheck = words.next().map(recheck).transpose()?.filter(|recheck| !recheck.is_zero());
+    let recheck = words.next().map(recheck).transpose()?;
     let mode = match verifies {
         true => Stale::Verify { timeout, ttl, recheck },
         false => Stale::Immediate { ttl, recheck },
