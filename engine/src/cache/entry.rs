@@ -100,19 +100,15 @@ impl Term {
     }
 }
 
-/// The TTLs of a response that is not cached, for the clients that wait. None is longer than it
-/// would be in this cache, so no downstream cache keeps it longer. `is_sound`: its signatures have
-/// not expired.
+/// The TTLs of a response that is not cached, for the clients that wait: those it arrived with, but
+/// none longer than the longest in this cache. `is_sound`: its signatures have not expired.
 pub(super) fn ttl_unkept(response: &Response, settings: &CacheSettings, is_sound: bool) -> TtlRule {
     let of_denial = settings.denial.ttl_max;
     // Denials without a lifetime and chains without an end get the lifetime of a failure.
     let briefly = settings.servfail.min(of_denial);
     let ttl_max = match (response.kind, response.soa_minimum_secs) {
         (Kind::Success | Kind::OwnTarget, _) if is_sound => settings.success.ttl_max,
-        (Kind::NoData | Kind::NxDomain, Some(minimum)) if is_sound => {
-            let ttl_secs = response.ttl_secs_min.map_or(minimum, |ttl_secs| ttl_secs.min(minimum));
-            of_denial.min(Duration::from_secs(ttl_secs.into()))
-        }
+        (Kind::NoData | Kind::NxDomain, Some(_)) if is_sound => of_denial,
         (
             Kind::Success
             | Kind::OwnTarget
