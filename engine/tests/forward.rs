@@ -175,6 +175,22 @@ fn response_codes_fail_over_if_the_corefile_lists_them() {
         let dead =
             ForwardOptions { failover: vec![5], ..forward(&[refuses.address, unused_address()]) };
         assert_eq!(Rig::start(&dead).await.ask().await.unwrap().rcode, 5);
+        // A response is no failed attempt; a refused or silent upstream is one.
+        let silent = Upstream::start(62, Manner::Silent);
+        let also = Upstream::start(61, Manner::Says(Rcode::REFUSED));
+        for (max_connect_attempts, between, rcode) in
+            [(1, &also, 0), (1, &silent, 5), (2, &silent, 0)]
+        {
+            let options = ForwardOptions {
+                failover: vec![5],
+                max_connect_attempts,
+                policy: Policy::Sequential,
+                max_fails: 0,
+                ..forward(&[refuses.address, between.address, good.address])
+            };
+            let response = Rig::start(&options).await.ask().await.unwrap();
+            assert_eq!(response.rcode, rcode, "{max_connect_attempts}");
+        }
 
         let options = ForwardOptions { next: vec![5], ..forward(&[refuses.address]) };
         let rig = Rig::start(&options).await;

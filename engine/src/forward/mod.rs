@@ -121,6 +121,9 @@ impl Upstreams {
             && let Some(index) = order.next()
         {
             let next = self.ask_hedged(index, &mut order, question, deadline).await;
+            if next.is_ok() {
+                order.responded();
+            }
             match next {
                 // If no upstream does better, the client gets this response.
                 Ok(response) if self.fails_over(&response) && order.has_untried() => {
@@ -167,8 +170,8 @@ impl Upstreams {
         let states: Vec<UpstreamState> = self.links.iter().map(|link| link.state()).collect();
         let mut random = rand::rng();
         let dice = |count| random.random_range(0..count);
-        let attempts_max = options.max_connect_attempts as usize;
-        let order = Order::new(options.policy, &states, turn, dice, attempts_max);
+        let failures_max = options.max_connect_attempts as usize;
+        let order = Order::new(options.policy, &states, turn, dice, failures_max);
         if !order.is_empty() {
             return Ok(order);
         }
@@ -239,8 +242,7 @@ impl Upstreams {
                 if self.settles(&outcome) {
                     return outcome;
                 }
-                let hedged = second.await;
-                if hedged.is_ok() { hedged } else { outcome }
+                either(second.await, outcome, order)
             }
             hedged = &mut second => {
                 let is_answer = |one: &Response| matches!(one.rcode, NOERROR | NXDOMAIN);
@@ -252,7 +254,7 @@ impl Upstreams {
                 // one lives.
                 link.check_health();
                 tokio::select! {
-                    outcome = &mut first => if outcome.is_ok() { outcome } else { hedged },
+                    outcome = &mut first => either(outcome, hedged, order),
                     () = link.fails_check() => hedged,
                 }
             }
@@ -298,4 +300,17 @@ impl Upstreams {
     fn fails_over(&self, response: &Response) -> bool {
         self.settings.options.failover.contains(&response.rcode)
     }
+}
+
+/// The first result if it is a response, else the other. The caller counts one response; if both
+/// are, this counts the other.
+fn either(
+    first: Result<Response, ForwardFailure>,
+    other: Result<Response, ForwardFailure>,
+    order: &mut Order,
+) -> Result<Response, ForwardFailure> {
+    if first.is_ok() && other.is_ok() {
+        order.responded();
+    }
+    first.or(other)
 }

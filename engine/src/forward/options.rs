@@ -31,7 +31,7 @@ pub struct ForwardOptions {
     pub max_idle_conns: Option<usize>,
     /// Failed health checks in a row after which an upstream is down; 0: never [2].
     pub max_fails: u32,
-    /// Tries of one question; 0: no bound but time and ours [0].
+    /// Tries of one question without a response; 0: no bound but time and ours [0].
     pub max_connect_attempts: u32,
     /// `tls` [none]
     pub tls: Option<UpstreamTls>,

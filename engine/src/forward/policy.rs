@@ -15,19 +15,21 @@ pub(super) struct Order {
     healthy_count: usize,
     tried_count: usize,
     tries_max: usize,
+    /// Tries without a response that are still allowed. One in flight is taken from them.
+    failures_left: usize,
     /// A single upstream may be queried twice at once, in one of its tries.
     may_repeat: bool,
 }
 
 impl Order {
     /// `states`: by upstream. `turn` counts questions. `dice(n)` returns a number in 0..n.
-    /// `attempts_max`: 0 means no bound but ours.
+    /// `failures_max`: tries without a response; 0 means no bound but ours.
     pub(super) fn new(
         policy: Policy,
         states: &[UpstreamState],
         turn: usize,
         mut dice: impl FnMut(usize) -> usize,
-        attempts_max: usize,
+        failures_max: usize,
     ) -> Self {
         let mut upstreams: Vec<usize> = (0..states.len()).collect();
         match policy {
@@ -47,15 +49,21 @@ impl Order {
             upstreams.iter().filter(|index| states[**index] == UpstreamState::Healthy).count();
         // Each once, or twice as long as the total stays within FORWARD_TRIES_MAX.
         let tries_max = upstreams.len().max(FORWARD_TRIES_MAX.min(2 * upstreams.len()));
-        let tries_max = if attempts_max == 0 { tries_max } else { tries_max.min(attempts_max) };
-        let may_repeat = upstreams.len() == 1 && tries_max > 1;
-        Self { upstreams, healthy_count, tried_count: 0, tries_max, may_repeat }
+        let failures_left = if failures_max == 0 { tries_max } else { failures_max };
+        let may_repeat = upstreams.len() == 1 && failures_left > 1;
+        Self { upstreams, healthy_count, tried_count: 0, tries_max, failures_left, may_repeat }
     }
 
     /// One try, at one upstream.
     pub(super) fn only(index: usize) -> Self {
-        let upstreams = vec![index];
-        Self { upstreams, healthy_count: 0, tried_count: 0, tries_max: 1, may_repeat: false }
+        Self {
+            upstreams: vec![index],
+            healthy_count: 0,
+            tried_count: 0,
+            tries_max: 1,
+            failures_left: 1,
+            may_repeat: false,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -64,17 +72,23 @@ impl Order {
 
     /// The next upstream to try.
     pub(super) fn next(&mut self) -> Option<usize> {
-        if self.tried_count == self.tries_max {
+        if self.tried_count == self.tries_max || self.failures_left == 0 {
             return None;
         }
         let index = *self.upstreams.get(self.tried_count % self.upstreams.len().max(1))?;
         self.tried_count += 1;
+        self.failures_left -= 1;
         Some(index)
+    }
+
+    /// A try had a response, even if that fails over to the next upstream.
+    pub(super) fn responded(&mut self) {
+        self.failures_left += 1;
     }
 
     /// Whether `next` would return a healthy upstream that was not tried yet: worth a hedge.
     pub(super) fn has_healthy_untried(&self) -> bool {
-        self.tried_count < self.healthy_count && self.tried_count < self.tries_max
+        self.tried_count < self.healthy_count && self.failures_left > 0
     }
 
     /// Whether a single upstream may be queried again within the current try; true at most once.
@@ -84,7 +98,7 @@ impl Order {
 
     /// Whether there is an upstream that was not tried yet.
     pub(super) fn has_untried(&self) -> bool {
-        self.tried_count < self.upstreams.len().min(self.tries_max)
+        self.tried_count < self.upstreams.len()
     }
 }
 
@@ -97,12 +111,12 @@ mod tests {
         policy: Policy,
         states: &[UpstreamState],
         turn: usize,
-        attempts_max: usize,
+        failures_max: usize,
         tries: &[usize],
     ) {
-        let mut order = Order::new(policy, states, turn, |count| count - 1, attempts_max);
+        let mut order = Order::new(policy, states, turn, |count| count - 1, failures_max);
         let tried: Vec<usize> = std::iter::from_fn(|| order.next()).collect();
-        assert_eq!(tried, tries, "{policy:?} {states:?} {turn} {attempts_max}");
+        assert_eq!(tried, tries, "{policy:?} {states:?} {turn} {failures_max}");
     }
 
     #[test]
@@ -123,16 +137,35 @@ mod tests {
 
     #[test]
     fn an_only_upstream_may_be_repeated_within_one_try() {
-        let check = |states: &[UpstreamState], attempts_max, expected| {
-            let mut order = Order::new(Policy::Sequential, states, 0, |_| 0, attempts_max);
+        let check = |states: &[UpstreamState], failures_max, expected| {
+            let mut order = Order::new(Policy::Sequential, states, 0, |_| 0, failures_max);
             order.next();
-            assert_eq!([order.repeat(), order.repeat()], expected, "{states:?} {attempts_max}");
+            assert_eq!([order.repeat(), order.repeat()], expected, "{states:?} {failures_max}");
         };
         check(&[Healthy], 0, [true, false]);
         check(&[Down, Suspect], 2, [true, false]);
         check(&[Healthy], 1, [false, false]);
         check(&[Healthy, Suspect], 0, [false, false]);
         assert!(!Order::only(0).repeat());
+    }
+
+    #[test]
+    fn a_response_is_no_failure() {
+        let mut order = Order::new(Policy::Sequential, &[Healthy; 6], 0, |_| 0, 2);
+        for index in 0..4 {
+            assert_eq!(order.next(), Some(index));
+            order.responded();
+        }
+        // A hedge is a second try in flight.
+        assert_eq!((order.next(), order.has_healthy_untried()), (Some(4), true));
+        assert_eq!((order.next(), order.next()), (Some(5), None));
+        order.responded();
+        assert_eq!((order.has_untried(), order.next()), (false, None), "each was tried");
+
+        let mut order = Order::new(Policy::Sequential, &[Healthy; 2], 0, |_| 0, 1);
+        assert_eq!((order.next(), order.has_healthy_untried()), (Some(0), false));
+        order.responded();
+        assert_eq!((order.next(), order.next()), (Some(1), None));
     }
 
     #[test]
