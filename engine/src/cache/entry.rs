@@ -163,17 +163,22 @@ impl Entry {
         settings: &CacheSettings,
         now: Instant,
     ) -> CachedResponse<'_> {
-        let ttl = match (age, settings.serve_stale.map(|stale| stale.mode)) {
-            (Age::Fresh, _) => TtlRule::Aged {
-                age_secs: if settings.keepttl { 0 } else { self.age_secs(now) },
-                secs_min: self.term.ttl_secs_min,
-                secs_max: self.term.ttl_secs_max,
-            },
-            (
-                Age::Stale | Age::Over,
-                Some(Stale::Immediate { ttl, .. } | Stale::Verify { ttl, .. }),
-            ) => TtlRule::Fixed { secs: secs(ttl) },
-            (Age::Stale | Age::Over, None) => TtlRule::Fixed { secs: 0 },
+        let aged = |age_secs| TtlRule::Aged {
+            age_secs,
+            secs_min: self.term.ttl_secs_min,
+            secs_max: self.term.ttl_secs_max,
+        };
+        let stale_ttl = match settings.serve_stale.map(|stale| stale.mode) {
+            Some(Stale::Immediate { ttl, .. } | Stale::Verify { ttl, .. }) => ttl,
+            None => Duration::ZERO,
+        };
+        let ttl = match age {
+            Age::Stale | Age::Over if !stale_ttl.is_zero() => {
+                TtlRule::Fixed { secs: secs(stale_ttl) }
+            }
+            Age::Fresh | Age::Stale | Age::Over if settings.keepttl => aged(0),
+            Age::Fresh => aged(self.age_secs(now)),
+            Age::Stale | Age::Over => TtlRule::Fixed { secs: 0 },
         };
         CachedResponse { response: &self.response, ttl }
     }

@@ -21,7 +21,7 @@ pub struct CacheSettings {
     pub disable_success: Vec<Zone>,
     /// `disable denial`: zones whose denials are not cached.
     pub disable_denial: Vec<Zone>,
-    /// Cached responses keep their original TTL.
+    /// Cached responses keep their original TTL, stale ones if `serve_stale` sets none.
     pub keepttl: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct ServeStale {
 pub enum Stale {
     /// Immediately, while it is refreshed.
     Immediate {
-        /// TTL of the stale response, whole seconds [0].
+        /// TTL of the stale response, whole seconds; zero: none of its own [0].
         ttl: Duration,
         /// After a failure, how long until the next refresh; zero: with each query [`servfail`].
         recheck: Option<Duration>,
@@ -69,7 +69,7 @@ pub enum Stale {
     Verify {
         /// The longest time to wait for the refresh [as long as upstreams are waited for].
         timeout: Option<Duration>,
-        /// TTL of the stale response, whole seconds [0].
+        /// TTL of the stale response, whole seconds; zero: none of its own [0].
         ttl: Duration,
         /// After a failure, how long until the next refresh; zero: with each query. Meanwhile the
         /// stale response is served immediately [`servfail`].

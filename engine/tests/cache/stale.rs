@@ -103,6 +103,27 @@ fn stale_answers_at_once() {
 }
 
 #[test]
+fn keepttl_keeps_the_ttls_of_stale_answers_too() {
+    for (stale, shown) in [
+        ("serve_stale", "NOERROR 60 refresh"),
+        ("serve_stale 1h immediate 0s", "NOERROR 60 refresh"),
+        ("serve_stale 1h immediate 30s", "NOERROR 30 refresh"),
+        ("serve_stale 1h verify", "verify"),
+        ("serve_stale 1h verify 0s 30s", "verify"),
+    ] {
+        let cache = format!("cache {{\n keepttl\n {stale}\n }}");
+        let script =
+            format!("0 success 60: kept NOERROR 60\n 59 ask: NOERROR 60\n 70 ask: {shown}");
+        play(&cache, &script);
+        let ttl = if stale.ends_with("30s") { 30 } else { 60 };
+        play(&cache, &format!("{script}\n 70 failed: -\n 70 fallback: NOERROR {ttl}"));
+    }
+    // The bounds of the cache are those of a fresh one.
+    let cache = "cache 30 {\n keepttl\n serve_stale\n }";
+    play(cache, "0 success 60: kept NOERROR 30\n 31 ask: NOERROR 30 refresh");
+}
+
+#[test]
 fn stale_answers_when_the_upstream_fails() {
     let played = play(
         "cache {\n serve_stale 1h verify\n }",
