@@ -343,6 +343,9 @@ fn a_slow_upstream_is_not_outrun_by_another_that_has_no_answer() {
             let began = Instant::now();
             assert_eq!(rig.who_answers().await, Some(60), "{hedge:?}");
             assert!(began.elapsed() < options.read_timeout, "{:?}", began.elapsed());
+            // Being outrun by a hedge is no failure.
+            let failure_count = u64::from(!hedged);
+            assert_eq!(rig.count(&slow, UpstreamEvent::Failed), failure_count, "{hedge:?}");
         }
     });
 }

@@ -135,8 +135,16 @@ impl Link {
         self.counters().count(UpstreamEvent::Late);
     }
 
+    /// Its response is not waited for any longer. If its last check has failed, that is a failure.
+    pub(super) fn given_up(&self) {
+        if self.health.borrow().is_failing() {
+            self.counters().count(UpstreamEvent::Failed);
+        }
+    }
+
     /// Another upstream, queried later, responded first.
     pub(super) fn was_outrun(self: &Rc<Self>) {
+        self.given_up();
         let next_step = self.change_health(UpstreamHealth::outrun);
         self.run(next_step);
     }

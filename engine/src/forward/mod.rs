@@ -255,7 +255,10 @@ impl Upstreams {
                 link.check_health();
                 tokio::select! {
                     outcome = &mut first => either(outcome, hedged, order),
-                    () = link.fails_check() => hedged,
+                    () = link.fails_check() => {
+                        link.given_up();
+                        hedged
+                    }
                 }
             }
         }
