@@ -511,8 +511,7 @@ pub const FILE_READINGS_MAX: usize = 32;
 pub const ZONE_FILE_LEN_MAX: usize = 64 << 20;
 /// Records of a zone: more than fit into such a file at the usual 50 bytes per record.
 pub const ZONE_RECORDS_MAX: usize = 1 << 20;
-/// Files and folders of a folder of zone files, with those in its folders. The zones beyond are
-/// not found.
+/// Entries in an `auto` folder, sub-folders included. Zones beyond this are not found.
 pub const ZONE_FOLDER_ENTRIES_MAX: usize = 1 << 18;
 /// Folders around a zone file in that folder.
 pub const ZONE_FOLDER_DEPTH_MAX: usize = 32;

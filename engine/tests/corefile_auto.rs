@@ -3,7 +3,7 @@
 #[path = "corefile/rows.rs"]
 mod rows;
 
-use engine::plugin::auto::{Auto, FileName};
+use engine::plugin::auto::{Auto, ZoneOfFile};
 
 use rows::{check_mistakes, check_warnings, texts};
 
@@ -83,10 +83,10 @@ fn the_name_of_a_file_says_its_zone() {
     let zone = |line: &str, file_name: &str| {
         let text = format!("example.org {{\n auto {line}\n}}");
         match read(&text, &[]).folder.zone_of(file_name.as_bytes()) {
-            FileName::Of(zone) => zone.text,
-            FileName::Other => "other".to_owned(),
-            FileName::Elsewhere => "elsewhere".to_owned(),
-            FileName::Refused(reason) => reason,
+            ZoneOfFile::Zone(zone) => zone.text,
+            ZoneOfFile::NotAZoneFile => "other".to_owned(),
+            ZoneOfFile::NotServed => "elsewhere".to_owned(),
+            ZoneOfFile::Refused(reason) => reason,
         }
     };
     let default = "{\n directory x\n }";

@@ -75,7 +75,7 @@ pub(super) fn ask_own<'s>(
         let qtype = if denial.is_some() { TYPE_NONE } else { query.qtype };
         let wanted = Wanted { qtype, ..query.wanted(envelope.rotation) };
         let found = table.look_up_from(stored, name, wanted);
-        let is_refused = own.refuses_others && matches!(found, Found::Outside);
+        let is_refused = matches!(found, Found::Outside) && own.refused.find(name).is_some();
         let passes_on = !is_refused && passes_on(own, &found, name, query.qtype);
         witness.see(|| Decision::of_table(own, Some(&found), passes_on));
         if is_refused {

@@ -12,9 +12,9 @@ use engine::answer::exit::ErrorReport;
 use engine::config::Config;
 use engine::limits::{ERROR_REPORTS_WAITING_MAX, LOG_LINES_WAITING_MAX};
 use engine::metrics::Metrics;
+use engine::plugin::ServerBlock;
 use engine::plugin::errors::consolidator::{Consolidator, LineAction};
 use engine::plugin::errors::{Errors, Level};
-use engine::plugin::ServerBlock;
 use tokio::time::timeout;
 
 use super::TICK;

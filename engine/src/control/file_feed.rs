@@ -11,7 +11,7 @@ use std::future::pending;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +23,7 @@ use engine::plan::TableSlot;
 use k8s_sync::publish::Generations;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 use wire::table::Table;
 
@@ -66,6 +67,7 @@ pub(super) struct ReadProgress(Arc<Mutex<Option<FileInProgress>>>);
 struct FileInProgress {
     part: String,
     path: PathBuf,
+    began: Instant,
     /// What is served meanwhile.
     consequence: &'static str,
 }
@@ -79,21 +81,28 @@ pub(super) struct LateFile {
 }
 
 impl ReadProgress {
-    /// `part`: what of the reader's it belongs to, such as a zone. `consequence`: what is served
+    /// `part`: the zone that the file belongs to. `consequence`: what is served
     /// until it is read.
     pub(super) fn begin(&self, part: &str, path: &Path, consequence: &'static str) {
         let (part, path) = (part.to_owned(), path.to_owned());
-        self.set(Some(FileInProgress { part, path, consequence }));
+        self.set(Some(FileInProgress { part, path, began: Instant::now(), consequence }));
     }
 
     fn set(&self, file: Option<FileInProgress>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = file;
     }
 
+    /// How long until the file that is being read has taken too long. `look`: when the look began.
+    fn time_left(&self, look: Instant) -> Duration {
+        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = file.as_ref().map_or(look, |file| file.began);
+        FILE_TIMEOUT.saturating_sub(began.elapsed())
+    }
+
     /// Call it when it has taken too long. Logs what is waited for.
     fn late(&self, plugin: &str) -> LateFile {
         let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(FileInProgress { part, path, consequence }) = &*file else {
+        let Some(FileInProgress { part, path, consequence, .. }) = &*file else {
             let problem = format!("no file is looked at while {FILE_READINGS_MAX} others hang");
             tracing::warn!("plugin/{plugin}: {problem}; what was read before is still served");
             return LateFile { part: None, problem };
@@ -202,7 +211,7 @@ async fn run<R: FileReader>(
     loop {
         let began = Instant::now();
         let mut look = pin!(look(reader, cause, reading.clone()));
-        let in_time = timeout(FILE_TIMEOUT, look.as_mut());
+        let in_time = in_time(look.as_mut(), began, &reading);
         let looked = match until_stopped(in_time, &mut stopped, &mut generations).await {
             None => return generations,
             Some(Ok(looked)) => looked,
@@ -243,6 +252,20 @@ async fn run<R: FileReader>(
         match until_stopped(next, &mut stopped, &mut generations).await {
             None => return generations,
             Some(next) => cause = next,
+        }
+    }
+}
+
+/// The result of a look. An error means that one of its files takes too long.
+async fn in_time<T>(
+    mut look: Pin<&mut impl Future<Output = T>>,
+    began: Instant,
+    reading: &ReadProgress,
+) -> Result<T, Elapsed> {
+    loop {
+        match timeout(reading.time_left(began), look.as_mut()).await {
+            Err(_) if !reading.time_left(began).is_zero() => {}
+            ended => return ended,
         }
     }
 }

@@ -35,6 +35,7 @@ pub(crate) mod start;
 pub(crate) mod supervision;
 mod sync;
 mod upstreams;
+mod watched_zone;
 mod zone_folder;
 mod zones;
 

@@ -36,11 +36,13 @@ impl Control {
         let hosts = self.server.hosts().map(HostsFeed::facts);
         let of_hosts = hosts.filter_map(|hosts| Some(format!("hosts: {}", hosts.problem?)));
         let zones = self.server.zones().flat_map(ZonesFeed::facts);
-        let of_zones =
-            zones.filter_map(|ZoneFacts { plugin, zone, problem, .. }| match zone.as_str() {
-                "" => Some(format!("{plugin}: {}", problem?)),
-                zone => Some(format!("{plugin}: zone {zone}: {}", problem?)),
-            });
+        let of_zones = zones.filter_map(|facts| {
+            let ZoneFacts { plugin, zone, problem, .. } = &*facts;
+            match (zone.as_str(), problem.as_ref()?) {
+                ("", problem) => Some(format!("{plugin}: {problem}")),
+                (zone, problem) => Some(format!("{plugin}: zone {zone}: {problem}")),
+            }
+        });
         let of_loops = loops.iter().map(|message| format!("loop: {message}"));
         let of_snapshots = self.server.syncs().flat_map(KubernetesFeed::snapshot_notes);
         let of_tables = of_snapshots.chain(of_hosts).chain(of_zones);

@@ -326,9 +326,8 @@ pub(crate) fn banner(
         let count = hosts.entry_count();
         let _ = writeln!(text, "hosts {}: {count} entries", hosts.settings.file.display());
     }
-    for ZoneFacts { plugin, zone, file, serial, problem } in
-        server.zones().flat_map(ZonesFeed::facts)
-    {
+    for facts in server.zones().flat_map(ZonesFeed::facts) {
+        let ZoneFacts { plugin, zone, file, serial, problem } = &*facts;
         let _ = match (serial, problem) {
             (Some(serial), _) => writeln!(text, "{plugin} {file}: {zone} with serial {serial}"),
             (None, Some(_)) if !zone.is_empty() => {

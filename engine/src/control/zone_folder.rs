@@ -2,24 +2,26 @@
 //!
 //! Invariant: a zone is lost only if its file is gone, not if a folder cannot be read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::corefile::value::zone::Zone;
 use engine::limits::{FILE_LOOK_EVERY_MIN, ZONE_FOLDER_DEPTH_MAX, ZONE_FOLDER_ENTRIES_MAX};
-use engine::plugin::auto::{FileName, ZoneFolder};
+use engine::plugin::auto::{ZoneFolder, ZoneOfFile};
 use engine::plugin::file::{FileZone, ZoneChange, ZoneReload};
 use walkdir::{DirEntry, WalkDir};
 
 /// A folder that is searched again and again.
 pub(super) struct WatchedFolder {
     pub(super) settings: ZoneFolder,
-    /// Why it cannot be searched at the moment.
+    /// Why it cannot be searched at the moment, or not all of it.
     pub(super) problem: Option<String>,
-    /// What the log says of the last search.
-    notes: Vec<String>,
+    /// The problem is the folder itself.
+    pub(super) is_lost: bool,
+    /// What the last search logged.
+    notes: HashSet<String>,
     /// When it is searched next; `None`: never again.
     pub(super) due: Option<Instant>,
 }
@@ -42,7 +44,8 @@ impl FolderContent {
 
 impl WatchedFolder {
     pub(super) fn new(settings: ZoneFolder) -> Self {
-        Self { settings, problem: None, notes: Vec::new(), due: Some(Instant::now()) }
+        let due = Some(Instant::now());
+        Self { settings, problem: None, is_lost: false, notes: HashSet::new(), due }
     }
 
     /// What the last search could not do.
@@ -50,45 +53,54 @@ impl WatchedFolder {
         self.problem.into_iter().chain(self.notes)
     }
 
-    /// A zone of its own.
+    /// The settings of a zone that was found in it.
     pub(super) fn zone(&self, zone: Zone, path: PathBuf) -> FileZone {
         let reload = ZoneReload { every: self.settings.reload, change: ZoneChange::Serial };
         FileZone { zone, path, reload }
     }
 
-    /// Searches it, and logs what is new about it.
-    pub(super) fn search(&mut self) -> FolderContent {
+    /// Searches it, and logs what is new about it. `began`: when the look did. `has_zones`: some
+    /// were found before.
+    pub(super) fn search(&mut self, began: Instant, has_zones: bool) -> FolderContent {
         let mut search = FolderSearch::default();
         search.run(&self.settings);
-        let FolderSearch { found, problem, notes } = search;
-        for note in notes.iter().filter(|note| !self.notes.contains(note)) {
+        let FolderSearch { found, problem, is_lost, notes } = search;
+        let new: Vec<_> = notes.iter().filter(|note| !self.notes.contains(*note)).collect();
+        for note in new.iter().take(NOTES_LOGGED_MAX) {
             tracing::warn!("plugin/auto: {note}");
         }
-        let path = self.settings.path.display();
-        match (&self.problem, &problem) {
-            (before, Some(problem)) if before.as_ref() != Some(problem) => {
-                tracing::warn!("plugin/auto: {problem}; zones found before are still served");
-            }
-            (Some(_), None) => tracing::info!("plugin/auto: folder {path} can be read again"),
-            _ => {}
+        if let Some(more @ 1..) = new.len().checked_sub(NOTES_LOGGED_MAX) {
+            tracing::warn!("plugin/auto: {more} more files of this kind");
         }
-        (self.notes, self.problem) = (notes, problem);
+        let path = self.settings.path.display();
+        match &problem {
+            Some(problem) if self.problem.as_ref() != Some(problem) => {
+                let meanwhile =
+                    if has_zones { "zones found before are still served" } else { "no zones" };
+                tracing::warn!("plugin/auto: {problem}: {meanwhile}");
+            }
+            None if self.problem.is_some() => {
+                tracing::info!("plugin/auto: folder {path} can be read again");
+            }
+            Some(_) | None => {}
+        }
+        (self.notes, self.problem, self.is_lost) = (notes.into_iter().collect(), problem, is_lost);
         let every = self.settings.reload;
-        self.due = (!every.is_zero()).then(|| Instant::now() + every.max(FILE_LOOK_EVERY_MIN));
+        self.due = (!every.is_zero()).then(|| began + every.max(FILE_LOOK_EVERY_MIN));
         found
     }
 }
 
-/// How long until the earliest of these.
-pub(super) fn earliest(due: impl Iterator<Item = Option<Instant>>) -> Option<Duration> {
-    Some(due.flatten().min()?.saturating_duration_since(Instant::now()))
-}
+/// Of one search.
+const NOTES_LOGGED_MAX: usize = 10;
 
 /// A search in progress.
 #[derive(Default)]
 struct FolderSearch {
     found: FolderContent,
     problem: Option<String>,
+    /// The problem is the folder itself.
+    is_lost: bool,
     notes: Vec<String>,
 }
 
@@ -100,42 +112,43 @@ impl FolderSearch {
         let walk = WalkDir::new(root).max_depth(ZONE_FOLDER_DEPTH_MAX).sort_by_file_name();
         for (entry_count, entry) in walk.into_iter().filter_entry(is_searched).enumerate() {
             if entry_count == ZONE_FOLDER_ENTRIES_MAX {
-                self.fail(root, format!("more than {ZONE_FOLDER_ENTRIES_MAX} files"));
+                let reason = format!("it has more than {ZONE_FOLDER_ENTRIES_MAX} files");
+                self.fail(root, &reason);
                 break;
             }
             match entry {
                 Ok(entry) if entry.depth() == 0 && !is_folder(&entry) => {
-                    self.fail(root, "it is not a folder".to_owned());
+                    self.is_lost = true;
+                    self.fail(root, "it is not a folder");
                 }
-                Ok(entry) if is_file(&entry) => self.see(folder, entry),
+                Ok(entry) if is_file(&entry) => self.add_file(folder, entry),
                 Ok(_) => {}
                 Err(error) => {
                     let reason =
                         error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
-                    match error.path().filter(|_| error.depth() > 0) {
-                        Some(path) => {
-                            self.notes.push(format!("{} cannot be read: {reason}", path.display()));
-                            self.found.unread.push(path.to_owned());
-                        }
-                        None => self.fail(root, reason),
-                    }
+                    let part = error.path().filter(|_| error.depth() > 0);
+                    self.is_lost |= part.is_none();
+                    self.fail(part.unwrap_or(root), &reason);
                 }
             }
         }
     }
 
-    fn fail(&mut self, root: &Path, reason: String) {
-        self.problem = Some(format!("folder {} cannot be searched: {reason}", root.display()));
-        self.found.unread.push(root.to_owned());
+    /// `part`: the folder, or one in it.
+    fn fail(&mut self, part: &Path, reason: &str) {
+        self.found.unread.push(part.to_owned());
+        self.problem.get_or_insert_with(|| {
+            format!("folder {} cannot be searched: {reason}", part.display())
+        });
     }
 
-    fn see(&mut self, folder: &ZoneFolder, entry: DirEntry) {
+    fn add_file(&mut self, folder: &ZoneFolder, entry: DirEntry) {
         match folder.zone_of(entry.file_name().as_encoded_bytes()) {
-            FileName::Other | FileName::Elsewhere => {}
-            FileName::Refused(reason) => {
+            ZoneOfFile::NotAZoneFile | ZoneOfFile::NotServed => {}
+            ZoneOfFile::Refused(reason) => {
                 self.notes.push(format!("{} is left out: {reason}", entry.path().display()));
             }
-            FileName::Of(zone) => match self.found.files.get(&zone) {
+            ZoneOfFile::Zone(zone) => match self.found.files.get(&zone) {
                 None => {
                     self.found.files.insert(zone, entry.into_path());
                 }
@@ -151,9 +164,10 @@ impl FolderSearch {
 }
 
 /// The folders that a ConfigMap's volume keeps its versions in begin with two dots. Its files are
-/// links into them.
+/// links into them. A file system's lost+found is for root alone.
 fn is_searched(entry: &DirEntry) -> bool {
-    entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b"..")
+    let name = entry.file_name().as_encoded_bytes();
+    entry.depth() == 0 || !(name.starts_with(b"..") || name == b"lost+found")
 }
 
 /// The folder that is searched may be a link.

@@ -104,7 +104,7 @@ pub struct Facts {
     pub shard_restarts: Vec<ShardRestarts>,
     pub tables: Vec<TableFacts>,
     pub hosts: Vec<HostsFacts>,
-    pub zones: Vec<ZoneFacts>,
+    pub zones: Vec<Arc<ZoneFacts>>,
     pub steering: Vec<SteeringFacts>,
     /// Log lines that could not be written.
     pub log_lines_lost: u64,

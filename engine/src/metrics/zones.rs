@@ -1,6 +1,8 @@
 //! The families of zone files. CoreDNS has none.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use super::ZoneFacts;
 use super::families::{Families, Labels};
@@ -8,12 +10,15 @@ use super::families::{Families, Labels};
 impl Families<'_, '_> {
     /// Nothing without a line of `file` or `auto`. Of blocks that serve the same zone from the same
     /// file, the last one counts.
-    pub(super) fn zones(&mut self, zones: &[ZoneFacts]) -> fmt::Result {
-        let mut seen: Vec<&ZoneFacts> = Vec::with_capacity(zones.len());
-        for zone in zones {
-            seen.retain(|one| (&one.zone, &one.file) != (&zone.zone, &zone.file));
-            seen.push(zone);
-        }
+    pub(super) fn zones(&mut self, zones: &[Arc<ZoneFacts>]) -> fmt::Result {
+        let mut keys = HashSet::new();
+        let mut seen: Vec<&ZoneFacts> = zones
+            .iter()
+            .rev()
+            .map(Arc::as_ref)
+            .filter(|zone| keys.insert((&zone.zone, &zone.file)))
+            .collect();
+        seen.reverse();
         let labels = |zone: &'_ ZoneFacts| -> Labels<'_> {
             vec![("zone", zone.zone.clone().into()), ("file", zone.file.clone().into())]
         };

@@ -271,7 +271,7 @@ impl PlanDraft {
                 answerer: draft.answerer,
                 is_authority: draft.is_authority,
                 passes_unsupported: draft.passes_unsupported,
-                refuses_others: draft.refuses_others,
+                refused: Zone::set(&draft.refused),
                 fallthrough: Zone::set(&draft.fallthrough),
             }),
         });

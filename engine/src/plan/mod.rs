@@ -281,8 +281,9 @@ pub struct OwnTable {
     pub is_authority: bool,
     /// Types that the plugin does not support fall through too, even at names that the table has.
     pub passes_unsupported: bool,
-    /// Names in none of its zones are REFUSED, as an authority does it: no plugin comes after it.
-    pub refuses_others: bool,
+    /// Names under these zones that are in none of the table's are REFUSED, because no plugin comes
+    /// after it.
+    pub refused: ZoneSet,
     /// Names under these zones that the table does not have go to the next plugin; none without
     /// `fallthrough`.
     pub fallthrough: ZoneSet,

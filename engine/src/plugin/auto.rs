@@ -39,20 +39,19 @@ pub struct ZoneFolder {
     origin: String,
     /// The zones of the names that are looked up [the block's keys].
     pub zones: Vec<Zone>,
-    /// `zones` are the block's keys: a zone around them has no other names to answer for.
-    serves_wider_zones: bool,
+    /// `zones` are the block's keys, so a wider zone answers only for names in them.
+    zones_are_keys: bool,
     /// How often the folder and the files are checked for changes; zero: never [1 m].
     pub reload: Duration,
 }
 
 /// The zone of a file, by the file's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileName {
-    /// It is not a zone file.
-    Other,
-    /// No query for this zone comes here.
-    Elsewhere,
-    Of(Zone),
+pub enum ZoneOfFile {
+    NotAZoneFile,
+    /// No query for its zone comes here.
+    NotServed,
+    Zone(Zone),
     /// The reason, for the log.
     Refused(String),
 }
@@ -66,26 +65,28 @@ impl ZoneFolder {
 
     /// The zone of the file with this name, without folders.
     #[must_use]
-    pub fn zone_of(&self, file_name: &[u8]) -> FileName {
+    pub fn zone_of(&self, file_name: &[u8]) -> ZoneOfFile {
         let Some(groups) = self.file_names.regex().captures(file_name) else {
-            return FileName::Other;
+            return ZoneOfFile::NotAZoneFile;
         };
         let mut origin = Vec::new();
         groups.expand(self.origin.as_bytes(), &mut origin);
         if origin.is_empty() {
-            return FileName::Other;
+            return ZoneOfFile::NotAZoneFile;
         }
         let zone = match Zone::from_name(&String::from_utf8_lossy(&origin)) {
             Ok(zone) => zone,
-            Err(refusal) => return FileName::Refused(refusal.message),
+            Err(refusal) => return ZoneOfFile::Refused(refusal.message),
         };
         if self.zones.iter().any(|wider| wider.contains(&zone)) {
-            return FileName::Of(zone);
+            return ZoneOfFile::Zone(zone);
         }
         match self.zones.iter().any(|inner| zone.contains(inner)) {
-            true if self.serves_wider_zones => FileName::Of(zone),
-            true => FileName::Refused(format!("zone {} is wider than those of `auto`", zone.text)),
-            false => FileName::Elsewhere,
+            true if self.zones_are_keys => ZoneOfFile::Zone(zone),
+            true => {
+                ZoneOfFile::Refused(format!("zone {} is wider than those of `auto`", zone.text))
+            }
+            false => ZoneOfFile::NotServed,
         }
     }
 }
@@ -101,12 +102,14 @@ impl Plugin for Auto {
 
     fn put<'a>(&'a self, block: &'a mut BlockDraft, context: &'a LoadContext<'a>) -> Loading<'a> {
         let folder = self.folder.in_root(context.block);
+        let is_last = context.block.last_plugin() == Some(self.name());
+        let refused = if is_last { folder.zones.clone() } else { Vec::new() };
         block.own.push(OwnDraft::Table(TableDraft {
             source: TableSource::ZoneFolder(Box::new(folder)),
             answerer: const { Answerer::plugin("auto") },
             is_authority: false,
             passes_unsupported: false,
-            refuses_others: false,
+            refused,
             fallthrough: Vec::new(),
             place: self.place.clone(),
         }));
@@ -141,13 +144,13 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
             file_names: GoRegex::new(FILE_NAMES_DEFAULT).expect("it is a regular expression"),
             origin: ORIGIN_DEFAULT.to_owned(),
             zones: Vec::new(),
-            serves_wider_zones: true,
+            zones_are_keys: true,
             reload: RELOAD_DEFAULT,
         },
         place: context.place(statement.name.span),
     });
     folder.zones = zones;
-    folder.serves_wider_zones = statement.args.is_empty();
+    folder.zones_are_keys = statement.args.is_empty();
     statement.read_settings(SETTINGS, folder, context);
     if folder.path.as_os_str().is_empty() {
         folder.path.push(".");

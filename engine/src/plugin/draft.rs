@@ -101,7 +101,7 @@ pub struct TableDraft {
     /// See `plan::OwnTable`.
     pub passes_unsupported: bool,
     /// See `plan::OwnTable`.
-    pub refuses_others: bool,
+    pub refused: Vec<Zone>,
     /// A query for a name under these zones that the table lacks goes to the next plugin.
     pub fallthrough: Vec<Zone>,
     /// The line of the Corefile that configures it.

@@ -57,7 +57,7 @@ impl Plugin for KubernetesExternal {
             answerer: const { Answerer::plugin(NAME) },
             is_authority: true,
             passes_unsupported: false,
-            refuses_others: false,
+            refused: Vec::new(),
             fallthrough: self.fallthrough.clone(),
             place: self.place.clone(),
         }));

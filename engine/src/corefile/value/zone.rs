@@ -3,6 +3,7 @@
 //! Invariant: a `Zone`'s `wire` is a whole name of 1 to 255 bytes in lower case (RFC 1035, section
 //! 3.1).
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wire::zone::ZoneSet;
@@ -11,7 +12,7 @@ use crate::corefile::report::Refusal;
 use crate::corefile::word::quoted;
 
 /// A zone's name as text and in wire format.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct Zone {
     /// Lower case, ends with a dot.
     pub text: String,
@@ -21,6 +22,21 @@ pub struct Zone {
 
 /// The zones whose names stand for addresses.
 pub(crate) const REVERSE_ZONES: [&str; 2] = ["in-addr.arpa.", "ip6.arpa."];
+
+/// Escapes spell one zone in several ways.
+impl PartialEq for Zone {
+    fn eq(&self, other: &Self) -> bool {
+        self.wire == other.wire
+    }
+}
+
+impl Eq for Zone {}
+
+impl Hash for Zone {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.wire.hash(state);
+    }
+}
 
 impl Zone {
     /// The root zone, which contains every name.
@@ -345,6 +361,13 @@ mod tests {
         check("notip6.arpa", false);
         check("cluster.local", false);
         check(".", false);
+    }
+
+    #[test]
+    fn escapes_spell_the_same_zone() {
+        let zone = |text| Zone::from_name(text).unwrap();
+        assert_eq!(zone("aa.Test."), zone(r"a\097.test"));
+        assert_ne!(zone("aa.test"), zone("ab.test"));
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Plugin for File {
             answerer: const { Answerer::plugin("file") },
             is_authority: false,
             passes_unsupported: false,
-            refuses_others: is_last,
+            refused: if is_last { vec![Zone::root()] } else { Vec::new() },
             fallthrough: self.fallthrough.clone(),
             place: self.place.clone(),
         }));

@@ -78,7 +78,7 @@ impl Plugin for Hosts {
             answerer: const { Answerer::plugin("hosts") },
             is_authority: false,
             passes_unsupported: self.passes_unsupported,
-            refuses_others: false,
+            refused: Vec::new(),
             fallthrough: self.fallthrough.clone(),
             place: self.place.clone(),
         }));

@@ -129,7 +129,7 @@ impl Plugin for Kubernetes {
             answerer: const { Answerer::plugin("kubernetes") },
             is_authority: true,
             passes_unsupported: false,
-            refuses_others: false,
+            refused: Vec::new(),
             fallthrough: self.fallthrough.clone(),
             place: self.source_place.clone(),
         };
