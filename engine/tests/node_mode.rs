@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use child::TestChild;
 use namespace::{enter, in_namespace};
 use netlink_bindings::nftables::{self, Nfgenmsg};
+use netlink_bindings::rt_addr::{self, Ifaddrmsg};
 use netlink_socket2::NetlinkSocket;
 use query::{ID, is_response, query};
 use rustix::process::Signal;
@@ -118,6 +119,32 @@ fn addresses_and_rules_last_as_long_as_they_are_needed() {
         stopped.signal(Signal::TERM);
         until("it has ended", || stopped.try_wait().unwrap().is_some());
         assert!(!has_address() && untracked_counts().is_empty());
+    });
+}
+
+/// A machine may have the address already, in a network of its own.
+#[test]
+fn an_address_that_was_there_stays() {
+    in_node(|folder| {
+        let ip = ADDRESS.ip();
+        let mut socket = NetlinkSocket::new();
+        let header = Ifaddrmsg {
+            ifa_family: libc::AF_INET as u8,
+            ifa_prefixlen: 24,
+            ifa_index: 1,
+            ..Ifaddrmsg::new()
+        };
+        let mut request = rt_addr::Request::new().set_create().op_newaddr_do(&header);
+        request.encode().push_local(ip).push_address(ip);
+        socket.request(&request).unwrap().recv_ack().unwrap();
+        let mut stopped = serve(folder, "stopped");
+        assert!(is_answered());
+        stopped.signal(Signal::TERM);
+        until("it has ended", || stopped.try_wait().unwrap().is_some());
+        assert!(has_address());
+        let network: SocketAddr = "169.254.20.99:53".parse().unwrap();
+        let of_network = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        of_network.connect(network).expect("a route to the network");
     });
 }
 

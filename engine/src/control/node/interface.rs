@@ -84,7 +84,8 @@ impl Interface {
         }
         for ip in &self.ips {
             let mut request = rt_addr::Request::new().op_deladdr_do(&address_header(index, *ip));
-            request.encode().push_local(*ip);
+            // Without the second attribute the kernel takes the first network with this address.
+            request.encode().push_local(*ip).push_address(*ip);
             let _ = acknowledged(socket.request(&request).map(|mut reply| reply.recv_ack()));
         }
     }
