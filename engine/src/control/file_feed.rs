@@ -17,7 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use engine::fleet::{Deliver, Forgotten};
 use engine::limits::{
-    FILE_READINGS_MAX, FILE_TIMEOUT, FILE_WRITING_PAUSE, FILE_WRITING_PAUSES_MAX, SYNC_STOP_TIMEOUT,
+    FILE_LOOK_EVERY_MIN, FILE_READINGS_MAX, FILE_TIMEOUT, FILE_WRITING_PAUSE,
+    FILE_WRITING_PAUSES_MAX, SYNC_STOP_TIMEOUT,
 };
 use engine::plan::TableSlot;
 use k8s_sync::publish::Generations;
@@ -81,8 +82,7 @@ pub(super) struct LateFile {
 }
 
 impl ReadProgress {
-    /// `part`: the zone that the file belongs to. `consequence`: what is served
-    /// until it is read.
+    /// `part`: the zone that the file belongs to. `consequence`: what is served until it is read.
     pub(super) fn begin(&self, part: &str, path: &Path, consequence: &'static str) {
         let (part, path) = (part.to_owned(), path.to_owned());
         self.set(Some(FileInProgress { part, path, began: Instant::now(), consequence }));
@@ -322,6 +322,11 @@ async fn housekeep(generations: &mut Generations) -> Infallible {
             pending().await
         }
     }
+}
+
+/// How long until files are looked at again; `None`: never. `reload`: as the Corefile says it.
+pub(super) fn pause(reload: Duration) -> Option<Duration> {
+    (!reload.is_zero()).then(|| reload.max(FILE_LOOK_EVERY_MIN))
 }
 
 /// If this changes, the file has changed: as in CoreDNS, or there is another file of its name.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use engine::corefile::value::zone::Zone;
 use engine::fleet::{Deliver, Forgotten};
-use engine::limits::{FILE_LOOK_EVERY_MIN, HOSTS_FILE_LEN_MAX};
+use engine::limits::HOSTS_FILE_LEN_MAX;
 use engine::metrics::HostsFacts;
 use engine::plan::TableSlot;
 use engine::plugin::hosts::HostsSettings;
@@ -168,8 +168,7 @@ impl FileReader for HostsReader {
     }
 
     fn next_look(&self) -> Option<Duration> {
-        let every = self.settings.reload;
-        (!every.is_zero()).then(|| every.max(FILE_LOOK_EVERY_MIN))
+        file_feed::pause(self.settings.reload)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use engine::corefile::value::zone::Zone;
-use engine::limits::{FILE_LOOK_EVERY_MIN, ZONE_FOLDER_DEPTH_MAX, ZONE_FOLDER_ENTRIES_MAX};
+use engine::limits::{ZONE_FOLDER_DEPTH_MAX, ZONE_FOLDER_ENTRIES_MAX};
 use engine::plugin::auto::{ZoneFolder, ZoneOfFile};
 use engine::plugin::file::{FileZone, ZoneChange, ZoneReload};
 use walkdir::{DirEntry, WalkDir};
@@ -59,9 +59,8 @@ impl WatchedFolder {
         FileZone { zone, path, reload }
     }
 
-    /// Searches it, and logs what is new about it. `began`: when the look did. `has_zones`: some
-    /// were found before.
-    pub(super) fn search(&mut self, began: Instant, has_zones: bool) -> FolderContent {
+    /// Searches it, and logs what is new about it. `has_zones`: some were found before.
+    pub(super) fn search(&mut self, has_zones: bool) -> FolderContent {
         let mut search = FolderSearch::default();
         search.run(&self.settings);
         let FolderSearch { found, problem, is_lost, notes } = search;
@@ -85,8 +84,6 @@ impl WatchedFolder {
             Some(_) | None => {}
         }
         (self.notes, self.problem, self.is_lost) = (notes.into_iter().collect(), problem, is_lost);
-        let every = self.settings.reload;
-        self.due = (!every.is_zero()).then(|| began + every.max(FILE_LOOK_EVERY_MIN));
         found
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::fleet::{Deliver, Forgotten};
-use engine::limits::{FILE_LOOK_EVERY_MIN, FILE_TIMEOUT};
+use engine::limits::FILE_TIMEOUT;
 use engine::metrics::ZoneFacts;
 use engine::plan::TableSlot;
 use engine::plugin::auto::ZoneFolder;
@@ -17,7 +17,7 @@ use engine::plugin::file::table::ZoneTable;
 use wire::compile::ZoneRecords;
 use wire::table::Table;
 
-use super::file_feed::{FileFeed, FileReader, LookCause, ReadProgress};
+use super::file_feed::{self, FileFeed, FileReader, LookCause, ReadProgress};
 use super::hash_seed::HASH_SEED;
 use super::watched_zone::{WatchedZone, ZoneLook, ZoneOrigin};
 use super::zone_folder::WatchedFolder;
@@ -156,8 +156,15 @@ impl FileReader for ZonesReader {
             // A start or a reload that still waits reports a refusal itself.
             let is_awaited = is_first && self.started_at.elapsed() < FILE_TIMEOUT;
             zone.log(look, origin, is_awaited);
-            let every = zone.settings.reload.every;
-            zone.due = (!every.is_zero()).then(|| began + every.max(FILE_LOOK_EVERY_MIN));
+        }
+        // What was due together stays together, those of a lost folder too.
+        let ended = Instant::now();
+        let due_after = |reload| Some(ended + file_feed::pause(reload)?);
+        for zone in self.zones.iter_mut().filter(|zone| is_due(zone.due)) {
+            zone.due = due_after(zone.settings.reload.every);
+        }
+        if let Some(folder) = self.folder.as_mut().filter(|folder| is_due(folder.due)) {
+            folder.due = due_after(folder.settings.reload);
         }
         self.has_looked = true;
         // A refusal that comes too late to discard the block must not keep its other zones, or the
@@ -210,7 +217,7 @@ impl ZonesReader {
         let Some(folder) = &mut self.folder else { return false };
         let meanwhile = "zones found before are still served";
         reading.begin("", &folder.settings.path, meanwhile);
-        let mut found = folder.search(began, !self.zones.is_empty());
+        let mut found = folder.search(!self.zones.is_empty());
         let mut is_one_gone = false;
         self.zones.retain_mut(|zone| match found.files.remove(&zone.settings.zone) {
             Some(file) if file == zone.settings.path => true,
@@ -259,4 +266,40 @@ pub(crate) fn folder_problems(settings: &ZoneFolder) -> Vec<String> {
         };
     let of_zones: Vec<String> = reader.zones.iter_mut().filter_map(of_zone).collect();
     reader.folder.into_iter().flat_map(WatchedFolder::into_problems).chain(of_zones).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::corefile::Surroundings;
+    use engine::plugin::auto::Auto;
+
+    use super::*;
+
+    /// Else it would be looked at without a pause.
+    #[test]
+    fn a_lost_folder_waits_for_its_next_search() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("zones");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("db.test"), "@ 60 SOA ns hostmaster 1 1h 1h 1h 1h\n").unwrap();
+        let corefile =
+            format!(". {{\n auto {{\n directory {}\n reload 1h\n }}\n}}\n", path.display());
+        let surroundings = Surroundings::of_process(53);
+        let config = engine::config::parse("Corefile", &corefile, &surroundings).unwrap();
+        let auto = config.blocks[0].line::<Auto>().unwrap();
+        let mut reader = ZonesReader::found_in(&auto.folder);
+        let is_far = |reader: &ZonesReader| reader.next_look() > Some(Duration::from_secs(1800));
+        assert!(!is_far(&reader));
+        assert!(reader.look(LookCause::Due, &ReadProgress::default()).is_some());
+        assert!(is_far(&reader) && reader.zones.len() == 1);
+        std::fs::remove_dir_all(&path).unwrap();
+        assert!(reader.look(LookCause::Reload, &ReadProgress::default()).is_none());
+        assert!(is_far(&reader) && reader.zones.len() == 1);
+        // It is due again, with its zone.
+        for due in [&mut reader.zones[0].due, &mut reader.folder.as_mut().unwrap().due] {
+            *due = Some(Instant::now());
+        }
+        assert!(reader.look(LookCause::Due, &ReadProgress::default()).is_none());
+        assert!(is_far(&reader));
+    }
 }
