@@ -32,7 +32,7 @@ pub fn verifier(
 ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
     let (roots, provider) = (roots(&certificates), provider());
     let by_ca = WebPkiServerVerifier::builder_with_provider(roots, provider).build()?;
-    Ok(Arc::new(ServerVerifier { by_ca, pinned: certificates }))
+    Ok(Arc::new(Verifier { by_ca, pinned: certificates }))
 }
 
 /// The same for clients, which may do without a certificate unless `is_required`.
@@ -46,7 +46,7 @@ pub(crate) fn client_verifier(
     let (roots, provider) = (roots(&certificates), provider());
     let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
     let builder = if is_required { builder } else { builder.allow_unauthenticated() };
-    Ok(Arc::new(ClientVerifier { by_ca: builder.build()?, pinned: certificates }))
+    Ok(Arc::new(Verifier { by_ca: builder.build()?, pinned: certificates }))
 }
 
 fn roots(certificates: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
@@ -60,13 +60,22 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
+/// `V` verifies those that a CA signed.
 #[derive(Debug)]
-struct ServerVerifier {
-    by_ca: Arc<WebPkiServerVerifier>,
+struct Verifier<V: ?Sized> {
+    by_ca: Arc<V>,
     pinned: Vec<CertificateDer<'static>>,
 }
 
-impl ServerCertVerifier for ServerVerifier {
+impl<V: ?Sized> Verifier<V> {
+    /// Whether a certificate that no CA signed is trusted all the same.
+    fn trusts(&self, certificate: &CertificateDer<'_>, problem: &Error) -> bool {
+        let Error::InvalidCertificate(cause) = problem else { return false };
+        is_about_the_issuer(cause) && self.pinned.contains(certificate)
+    }
+}
+
+impl ServerCertVerifier for Verifier<WebPkiServerVerifier> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -83,9 +92,7 @@ impl ServerCertVerifier for ServerVerifier {
             now,
         );
         match verdict {
-            Err(Error::InvalidCertificate(cause))
-                if is_about_the_issuer(&cause) && self.pinned.contains(end_entity) =>
-            {
+            Err(problem) if self.trusts(end_entity, &problem) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -116,13 +123,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-#[derive(Debug)]
-struct ClientVerifier {
-    by_ca: Arc<dyn ClientCertVerifier>,
-    pinned: Vec<CertificateDer<'static>>,
-}
-
-impl ClientCertVerifier for ClientVerifier {
+impl ClientCertVerifier for Verifier<dyn ClientCertVerifier> {
     fn client_auth_mandatory(&self) -> bool {
         self.by_ca.client_auth_mandatory()
     }
@@ -138,9 +139,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         match self.by_ca.verify_client_cert(end_entity, intermediates, now) {
-            Err(Error::InvalidCertificate(cause))
-                if is_about_the_issuer(&cause) && self.pinned.contains(end_entity) =>
-            {
+            Err(problem) if self.trusts(end_entity, &problem) => {
                 Ok(ClientCertVerified::assertion())
             }
             verdict => verdict,

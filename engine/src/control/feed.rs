@@ -53,14 +53,16 @@ impl TableFeed {
                 Ok(Self::Hosts(HostsFeed::start(settings, new.slot, fleet.deliveries(new.slot))))
             }
             TableSource::Zones(zones) => {
-                let reader = ZonesReader::listed(zones);
-                Ok(Self::Zones(ZonesFeed::start(reader, new.slot, fleet.deliveries(new.slot))))
+                Ok(Self::of_zones(ZonesReader::listed(zones), new.slot, fleet))
             }
             TableSource::ZoneFolder(folder) => {
-                let reader = ZonesReader::found_in(folder);
-                Ok(Self::Zones(ZonesFeed::start(reader, new.slot, fleet.deliveries(new.slot))))
+                Ok(Self::of_zones(ZonesReader::found_in(folder), new.slot, fleet))
             }
         }
+    }
+
+    fn of_zones(reader: ZonesReader, slot: TableSlot, fleet: &Fleet) -> Self {
+        Self::Zones(ZonesFeed::start(reader, slot, fleet.deliveries(slot)))
     }
 
     /// Waits for the first complete table. If it does not come in time, the log says what is
