@@ -44,6 +44,7 @@ use crate::plan::{Plan, TableSlot};
 use crate::resolve::waiter::ReturnTo;
 use crate::responder::explaining::{self, ExplainRequest};
 use crate::responder::{Action, FirstLook, Responder};
+use crate::steering::Company;
 use crate::tcp::{Handshakes, TcpService};
 
 /// An update from the control plane. Taken between batches, in the order sent.
@@ -59,7 +60,8 @@ pub enum Update {
     /// The plan of the next Corefile.
     Plan(Arc<Plan>),
     Open(ListenerId, ShardSockets),
-    Close(ListenerId),
+    /// And who else has sockets at its addresses.
+    Close(ListenerId, Company),
     /// Answer this question and report each decision.
     Explain(Box<ExplainRequest>),
     /// Show that the shard is alive.
@@ -367,9 +369,15 @@ fn take_updates<I: DatagramIo>(
                 bell.watch(listener, copies.tcp)?;
                 tcp.open(listener, own.tcp, responder)?;
             }
-            Ok(Update::Close(listener)) => {
+            Ok(Update::Close(listener, company)) => {
                 let copy = responder.borrow_mut().resolver().late_answers().copy_of(listener);
-                tcp.close(listener, Handshakes::Awaited);
+                tcp.close(
+                    listener,
+                    match company {
+                        Company::None => Handshakes::Awaited,
+                        Company::OtherProcess => Handshakes::AwaitedInGroup,
+                    },
+                );
                 if let Some(copy) = copy {
                     io.close(listener);
                     tokio::task::spawn_local(close_copy(Rc::clone(responder), listener, copy));

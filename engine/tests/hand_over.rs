@@ -38,6 +38,9 @@ const ROLLING_RESTARTS: usize = 3;
 const LAMEDUCK: Duration = Duration::from_millis(200);
 /// The deadline of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client waits for a connection. The kernel sends a SYN again after a second, and none
+/// is to need that.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a client of two servers waits before it asks the other one, as the resolver of libc
 /// does after seconds.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -113,7 +116,7 @@ impl Site {
 
     /// The status and the body.
     fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.http)?;
+        let mut stream = TcpStream::connect_timeout(&self.http, CONNECT_TIMEOUT)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
         let mut text = String::new();
@@ -196,7 +199,8 @@ fn ask_over_tcp(server: SocketAddr, run: &Run) {
 fn ask_once_over_tcp(server: SocketAddr) {
     let query = query_with_id("web.test", 1, 7);
     let framed = [&(query.len() as u16).to_be_bytes()[..], &query].concat();
-    let mut stream = TcpStream::connect(server).expect("somebody listens");
+    let mut stream =
+        TcpStream::connect_timeout(&server, CONNECT_TIMEOUT).expect("somebody accepts at once");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&framed).unwrap();
     let mut length = [0; 2];

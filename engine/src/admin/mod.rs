@@ -27,7 +27,7 @@ pub use explain::ExplainCall;
 pub use readiness::{Monitor, Readiness, ReadyVerdict, Reason};
 
 use crate::io::reuseport::{attach, program_to};
-use crate::io::socket::{PortClaim, divert_connections, until_released};
+use crate::io::socket::{PortClaim, until_released};
 use crate::limits::{EXPLAIN_CALLS_WAITING_MAX, FILE_TIMEOUT, HTTP_BACKLOG};
 use crate::metrics::Metrics;
 use crate::ports;
@@ -162,8 +162,7 @@ impl Admin {
             ports::is_shared(listener.local, ports::PortProtocol::Tcp)
         };
         for listener in self.listeners.extract_if(.., is_shared) {
-            // Those that come after the waiting ones were accepted would be reset.
-            let _ = divert_connections(&listener.socket);
+            // The other process's program already gives it what comes now.
             connection::accept_waiting(&listener.socket, &listener.plugins, &self.served);
         }
     }

@@ -266,8 +266,8 @@ impl Server {
         for (id, listener) in self.listeners.iter_mut().enumerate() {
             let is_gone =
                 |old: &mut BoundListener| plan.listener_at(old.requested, old.scheme).is_none();
-            if listener.take_if(is_gone).is_some() {
-                self.fleet.close(ListenerId(id));
+            if let Some(gone) = listener.take_if(is_gone) {
+                self.fleet.close(ListenerId(id), gone.company);
             }
         }
         let has_table = |slot: TableSlot| plan.tables.get(slot.0).is_some_and(Option::is_some);
@@ -428,7 +428,7 @@ impl Server {
                 Company::None => {}
                 Company::OtherProcess => {
                     tracing::info!("{bound}: handed over to the other process that listens there");
-                    self.fleet.close(ListenerId(id));
+                    self.fleet.close(ListenerId(id), Company::OtherProcess);
                 }
             }
         }

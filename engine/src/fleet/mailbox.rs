@@ -185,7 +185,7 @@ impl Kept {
             Update::Open(ListenerId(place), sockets) => {
                 Keep::Listener(*place, sockets.own.try_clone()?)
             }
-            Update::Close(ListenerId(place)) => Keep::NoListener(*place),
+            Update::Close(ListenerId(place), _) => Keep::NoListener(*place),
             Update::Explain(_) | Update::Ping(_) | Update::Call(_) | Update::Stop => {
                 return Ok(None);
             }

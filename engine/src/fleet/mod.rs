@@ -214,11 +214,11 @@ impl Fleet {
         Asker(self.mailboxes.first().cloned())
     }
 
-    /// Closes a listener on all shards.
-    pub fn close(&mut self, listener: ListenerId) {
-        self.steering.close(listener);
+    /// Closes a listener on all shards. `company`: who else has sockets at its addresses.
+    pub fn close(&mut self, listener: ListenerId, company: Company) {
+        self.steering.close(listener, company);
         for mailbox in &self.mailboxes {
-            mailbox.send(Update::Close(listener));
+            mailbox.send(Update::Close(listener, company));
         }
     }
 

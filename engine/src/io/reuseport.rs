@@ -66,6 +66,20 @@ pub fn program_to(index: u32) -> [sock_filter; 1] {
     [statement(libc::BPF_RET, index)]
 }
 
+/// The program that chooses one of the sockets `count..2 * count`, by the CPU that received the
+/// packet: the sockets of another process behind the `count` of this one. The hash chooses if there
+/// are fewer.
+#[must_use]
+pub fn program_behind(count: usize) -> [sock_filter; 4] {
+    let count = count as u32;
+    [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, CPU),
+        statement(libc::BPF_ALU | libc::BPF_MOD, count),
+        statement(libc::BPF_ALU | libc::BPF_ADD, count),
+        statement(libc::BPF_RET | libc::BPF_A, 0),
+    ]
+}
+
 /// Has the kernel run this program for each packet to the address of this socket. One socket stands
 /// for all that share the address.
 ///
@@ -181,6 +195,13 @@ mod tests {
     }
 
     #[test]
+    fn sockets_behind_are_shared_out() {
+        let found: Vec<_> = (0..5).map(|cpu| run(&program_behind(2), cpu)).collect();
+        assert_eq!(found, [2, 3, 2, 3, 2]);
+        assert_eq!(run(&program_behind(1), 7), 1);
+    }
+
+    #[test]
     fn programs_are_short() {
         let check = |cpus_of_shards: Vec<usize>, cpu_count, expected: usize| {
             let program = program_by_cpu(&cpus_of_shards, cpu_count);
@@ -213,6 +234,7 @@ mod tests {
             program_by_cpu(&[1, 2], 4),
             program_by_cpu(&of_a_large_machine, 1024),
             program_by_hash().to_vec(),
+            program_behind(2).to_vec(),
         ] {
             attach(sockets[1].own.udp.as_ref().unwrap(), &program).unwrap();
             attach(&sockets[0].own.tcp, &program).unwrap();

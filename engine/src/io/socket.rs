@@ -191,8 +191,10 @@ pub(super) fn divert(socket: &UdpSocket) -> bool {
 }
 
 /// Does the same for a listening socket, by binding it to an interface that does not exist.
-/// Handshakes that have begun end here, and connections stay queued. False if that fails: before
-/// Linux 5.7 without CAP_NET_RAW, or for an address with an interface.
+/// Handshakes that have begun end here, and connections stay queued. Only for addresses that no
+/// other process has: from a group of sockets, the kernel chooses one without a look at its
+/// interface. False if that fails: before Linux 5.7 without CAP_NET_RAW, or for an address with an
+/// interface.
 pub(crate) fn divert_connections(listener: &impl AsFd) -> bool {
     const NOWHERE: NonZeroU32 = NonZeroU32::new(i32::MAX as u32).unwrap();
     let socket = SockRef::from(listener);

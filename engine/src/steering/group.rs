@@ -8,10 +8,11 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use libc::sock_filter;
 
+use super::Company;
 use super::balance::{Balance, ShardLoad};
 use super::load::{Activity, LoadMeter};
 use crate::client::{ListenerId, Transport};
-use crate::io::reuseport::{attach, program_by_hash};
+use crate::io::reuseport::{attach, program_behind, program_by_hash};
 use crate::io::socket::{ShardSockets, divert_connections, prefer_cpu, retire};
 
 /// A shard is saturated if more than one in so many of its datagrams had to wait.
@@ -165,13 +166,21 @@ impl SocketGroup {
 
     /// Takes the sockets out of the group: they are about to close. False if the kernel leaves one
     /// in it until then.
-    pub(super) fn retire(&self) -> bool {
+    ///
+    /// TCP listeners stay in a group with those of another process, which a program chooses: the
+    /// kernel would still choose a diverted one there, and its responses to handshakes would have
+    /// no route.
+    pub(super) fn retire(&self, company: Company) -> bool {
         // All of them, also after one that the kernel refuses.
         let refused_count = match &self.sockets {
             SocketCopies::Udp(sockets) => sockets.iter().filter(|one| !retire(one)).count(),
-            SocketCopies::Tcp(sockets) => {
-                sockets.iter().filter(|one| !divert_connections(one)).count()
-            }
+            SocketCopies::Tcp(sockets) => match company {
+                Company::None => sockets.iter().filter(|one| !divert_connections(one)).count(),
+                // The other process's sockets are behind these.
+                Company::OtherProcess => {
+                    usize::from(self.attach(&program_behind(sockets.len())).is_err())
+                }
+            },
         };
         refused_count == 0
     }

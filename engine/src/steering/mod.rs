@@ -149,13 +149,13 @@ impl Steering {
     }
 
     /// Takes a listener's sockets out of its groups, before the shards close them one by one.
-    pub(crate) fn close(&mut self, listener: ListenerId) {
+    pub(crate) fn close(&mut self, listener: ListenerId, company: Company) {
         let Some(groups) = self.groups.get_mut(listener.0).map(std::mem::take) else { return };
         for group in &groups {
             // A program would choose a diverted socket, and the hash passes over it.
             let _ = group.attach(&program_by_hash());
             note(&mut self.facts, group, None);
-            if !group.retire() && !self.is_mixed(group) {
+            if !group.retire(company) && !self.is_mixed(group) {
                 self.mixed.truncate(LISTENERS_MAX - 1);
                 self.mixed.insert(0, (group.address, group.transport()));
             }

@@ -66,6 +66,8 @@ struct AcceptorClosing {
 pub enum Handshakes {
     /// Their connections are accepted: other sockets take later ones.
     Awaited,
+    /// The same, while a program gives later ones to the sockets of another process.
+    AwaitedInGroup,
     /// The process ends.
     Refused,
 }
@@ -167,7 +169,12 @@ struct Acceptor {
 
 async fn accept(socket: tokio::net::TcpListener, acceptor: Acceptor, closing: Rc<AcceptorClosing>) {
     accept_until(closing.wake.notified(), &socket, &acceptor).await;
-    if divert_connections(&socket) && closing.handshakes.get() == Handshakes::Awaited {
+    let are_awaited = match closing.handshakes.get() {
+        Handshakes::Awaited => divert_connections(&socket),
+        Handshakes::AwaitedInGroup => true,
+        Handshakes::Refused => false,
+    };
+    if are_awaited {
         accept_until(sleep(TCP_HAND_OVER_TIMEOUT), &socket, &acceptor).await;
     }
     accept_waiting(&socket, &acceptor);
