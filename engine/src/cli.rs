@@ -334,7 +334,10 @@ fn as_in_go(flag: Arg) -> Arg {
 }
 
 /// Go's boolean values.
-fn parse_bool(text: &str) -> Result<bool, String> {
+///
+/// # Errors
+/// Any other text.
+pub fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 
 use anyhow::{Context as _, bail};
-use engine::cli::{ExplainOptions, QuestionType, parse_qtype};
+use engine::cli::{ExplainOptions, QuestionType, parse_bool, parse_qtype};
 use engine::limits::{EXPLANATION_LEN_MAX, HTTP_CONNECTION_TIMEOUT};
 
 const TYPE_A: u16 = 1;
@@ -81,9 +81,18 @@ pub(crate) fn read(query: &str) -> anyhow::Result<ExplainOptions> {
         no_upstreams: false,
         json: false,
     };
+    let mut keys_read = Vec::new();
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         let wrong = || format!("{key}={value}");
+        // Only `no-upstreams` and `json` need no value.
+        let flag = || match part.split_once('=') {
+            None => Ok(true),
+            Some((_, text)) => parse_bool(text).map_err(anyhow::Error::msg).with_context(wrong),
+        };
+        if keys_read.contains(&key) {
+            bail!("{key}: a parameter can be given once");
+        }
         match key {
             "name" => options.name = value.to_owned(),
             "type" => {
@@ -95,16 +104,43 @@ pub(crate) fn read(query: &str) -> anyhow::Result<ExplainOptions> {
             "from" => options.from = Some(value.parse().with_context(wrong)?),
             "namespace" => options.namespace = Some(value.to_owned()),
             "port" => options.port = Some(value.parse().with_context(wrong)?),
-            "no-upstreams" => options.no_upstreams = true,
-            "json" => options.json = true,
+            "no-upstreams" => options.no_upstreams = flag()?,
+            "json" => options.json = flag()?,
             _ => bail!(
                 "unknown parameter '{key}': there are name, type, from, namespace, port, \
                  no-upstreams and json"
             ),
         }
+        // All are known, so there are few.
+        keys_read.push(key);
     }
     if options.name.is_empty() {
         bail!("no name: write /explain?name=NAME");
     }
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters() {
+        for (query, expected) in [
+            ("", Ok((false, false))),
+            ("&no-upstreams&json", Ok((true, true))),
+            ("&no-upstreams=true&json=1", Ok((true, true))),
+            ("&no-upstreams=false&json=0", Ok((false, false))),
+            ("&no-upstreams=", Err("no-upstreams=: expected true or false")),
+            ("&json=no", Err("json=no: expected true or false")),
+            ("&json&json=false", Err("json: a parameter can be given once")),
+            ("&name=y", Err("name: a parameter can be given once")),
+            ("&port=x", Err("port=x: invalid digit found in string")),
+        ] {
+            let options = read(&format!("name=x{query}"));
+            let found = options.map(|options| (options.no_upstreams, options.json));
+            let found = found.map_err(|error| format!("{error:#}"));
+            assert_eq!(found, expected.map_err(str::to_owned), "{query}");
+        }
+    }
 }
