@@ -131,7 +131,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     // Hosts and zone files, and host names of upstreams, are read before the sockets open too.
     readiness.wait_for(SOCKETS, OF_DNS, "open once all files have been read");
     let claim = if cli.take_over { PortClaim::TakeOver } else { PortClaim::Alone };
-    let endpoints = endpoints::of(&config, cli.node.metrics_address);
+    let endpoints = endpoints::of(&config, cli.node.metrics_address.as_ref());
     let admin =
         Admin::bind(&endpoints, Arc::clone(&metrics), Arc::clone(&readiness), claim).await?;
     endpoints::publish_facts(&metrics, &config);
@@ -177,7 +177,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
         placement: Placement::new(cores.into_iter().zip(shard_metrics)),
         balance_at: None,
         parts: Vec::new(),
-        metrics_address: cli.node.metrics_address,
+        metrics_address: cli.node.metrics_address.clone(),
         node,
     })
 }

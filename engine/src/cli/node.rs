@@ -2,7 +2,7 @@
 //!
 //! Invariant: as in `cli`, of which this is a part.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::{BOOL, parse_bool};
 use crate::corefile::value::duration;
+use crate::corefile::value::http_address::{HttpAddress, read_address};
 use crate::limits::INTERFACE_NAME_LEN_MAX;
 
 /// Node mode.
@@ -90,9 +91,14 @@ pub struct NodeOptions {
     )]
     pub reloads_with_signal: bool,
 
-    /// Serve the metrics at this address, too.
-    #[arg(long = "metrics-listen-address", value_name = "IP:PORT", requires = "local_ips")]
-    pub metrics_address: Option<SocketAddr>,
+    /// Serve the metrics at this address, too. Without a host it is every address of the node.
+    #[arg(
+        long = "metrics-listen-address",
+        value_name = "[HOST]:PORT",
+        requires = "local_ips",
+        value_parser = parse_http_address
+    )]
+    pub metrics_address: Option<HttpAddress>,
 
     /// Port of `health`, which is kept out of connection tracking too.
     #[arg(long = "health-port", value_name = "PORT", default_value_t = 8080)]
@@ -142,6 +148,10 @@ fn parse_ip(text: &str) -> Result<IpAddr, String> {
         Ok(ip) => Ok(ip),
         Err(_) => Err("expected IP addresses with commas between them".into()),
     }
+}
+
+fn parse_http_address(text: &str) -> Result<HttpAddress, String> {
+    read_address(text).map_err(|_| "expected [HOST]:PORT, such as :9353 or 127.0.0.1:9353".into())
 }
 
 /// The kernel's rules for names: `dev_valid_name`.
@@ -195,6 +205,24 @@ mod tests {
             let options = parse(&[&format!("--syncinterval={text}")]).ok();
             let seconds = options.map(|options| options.sync_interval.as_secs());
             assert_eq!(seconds, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn metrics_addresses() {
+        for (text, expected) in [
+            (":9353", Some(":9353")),
+            ("0.0.0.0:9353", Some("0.0.0.0:9353")),
+            ("[::1]:9353", Some("[::1]:9353")),
+            ("localhost:9353", Some("127.0.0.1:9353")),
+            ("9353", None),
+            ("127.0.0.1", None),
+            (":65536", None),
+        ] {
+            let options = parse(&[&format!("--metrics-listen-address={text}")]).ok();
+            let address = options.and_then(|options| options.metrics_address);
+            let shown = address.map(|address| address.to_string());
+            assert_eq!(shown.as_deref(), expected, "{text}");
         }
     }
 

@@ -2,11 +2,10 @@
 //!
 //! Invariant: everything here follows from the Corefile, but the flag `-metrics-listen-address`.
 
-use std::net::SocketAddr;
-
 use domain::base::name::Name as DomainName;
 use engine::admin::{Endpoint, EndpointKind, Monitor};
 use engine::config::Config;
+use engine::corefile::value::http_address::HttpAddress;
 use engine::corefile::value::key::{Key, Scheme};
 use engine::metrics::served::BlockFacts;
 use engine::metrics::{EnabledPlugin, Metrics};
@@ -15,8 +14,8 @@ use engine::plugin::prometheus::Prometheus;
 use engine::plugin::ready::Ready;
 
 /// The endpoints of all blocks, and that of `-metrics-listen-address`.
-pub(crate) fn of(config: &Config, metrics_address: Option<SocketAddr>) -> Vec<Endpoint> {
-    let of_flag = |address: SocketAddr| Endpoint {
+pub(crate) fn of(config: &Config, metrics_address: Option<&HttpAddress>) -> Vec<Endpoint> {
+    let of_flag = |address: &HttpAddress| Endpoint {
         plugin: EndpointKind::Prometheus,
         address: address.to_string(),
         place: "-metrics-listen-address".to_owned(),

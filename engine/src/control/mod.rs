@@ -41,13 +41,13 @@ mod zones;
 
 use std::collections::BTreeSet;
 use std::future::pending;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::admin::{Admin, ExplainCall, Readiness};
 use engine::config::Config;
+use engine::corefile::value::http_address::HttpAddress;
 use engine::limits::LOG_FLUSH_TIMEOUT;
 use engine::metrics::Metrics;
 use engine::plugin::health::Health;
@@ -109,7 +109,7 @@ pub(crate) struct Control {
     /// The clusters that were reported to `/ready`.
     pub(crate) parts: Vec<String>,
     /// `-metrics-listen-address`.
-    pub(crate) metrics_address: Option<SocketAddr>,
+    pub(crate) metrics_address: Option<HttpAddress>,
     /// Last, so that it is taken down after everything else has ended.
     pub(crate) node: Option<NodeMode>,
 }

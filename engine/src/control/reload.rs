@@ -117,7 +117,7 @@ impl Control {
         self.queries.open_for(&next);
         // Old and new endpoints listen until it is certain which of them stay.
         let endpoints_before = self.admin.layout();
-        let endpoints = endpoints::of(&next, self.metrics_address);
+        let endpoints = endpoints::of(&next, self.metrics_address.as_ref());
         let endpoints = self.errors.beside(&self.metrics, self.admin.open(&endpoints)).await?;
         let prepared = self.errors.beside(&self.metrics, self.server.prepare(&next)).await;
         self.admin.keep(if prepared.is_ok() { &endpoints } else { &endpoints_before });

@@ -61,7 +61,7 @@ pub(crate) fn argument(
 }
 
 /// `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
-fn read_address(text: &str) -> Result<HttpAddress, Refusal> {
+pub(crate) fn read_address(text: &str) -> Result<HttpAddress, Refusal> {
     let word = quoted(text);
     let refuse =
         |why: &str| Refusal::new(format!("address {word}: {why}"), "not an address to listen on");
