@@ -58,8 +58,8 @@ pub struct Waiter {
 pub enum ReturnTo {
     Udp(ReturnAddress),
     Tcp(Rc<Outbox>),
-    /// An inside query, for the pursuit that asks it.
-    Inside(oneshot::Sender<Box<[u8]>>),
+    /// To a task of this thread: a pursuit, an explanation, a request over HTTPS.
+    Task(oneshot::Sender<Box<[u8]>>),
 }
 
 impl ReturnTo {
@@ -67,8 +67,8 @@ impl ReturnTo {
     pub fn drop_query(self) {
         match self {
             Self::Tcp(outbox) => outbox.cancel(),
-            // The client waits in vain; the pursuit finds the other end gone.
-            Self::Udp(_) | Self::Inside(_) => {}
+            // The client waits in vain; the task finds the other end gone.
+            Self::Udp(_) | Self::Task(_) => {}
         }
     }
 }
@@ -320,8 +320,8 @@ impl LateAnswers {
                     self.metrics.count(ShardEvent::SendFailed, 1);
                 }
             }
-            // The pursuit may have run out of time.
-            ReturnTo::Inside(pursuit) => drop(pursuit.send(message.into())),
+            // The task may have run out of time.
+            ReturnTo::Task(task) => drop(task.send(message.into())),
         }
     }
 }

@@ -13,11 +13,10 @@ use wire::header::{CLASS_IN, HEADER_LEN, TYPE_OPT};
 use wire::reply::{MESSAGE_LEN_MAX, UDP_LEN_MAX};
 
 use super::pursuit::InsidePacket;
-use super::{Action, Responder};
+use super::{Action, Awaited, Responder};
 use crate::answer::decision::{Decision, Recorder};
 use crate::client::{Arrival, Family, ListenerId, Transport};
 use crate::question::OwnedQuestion;
-use crate::resolve::waiter::ReturnTo;
 
 /// A question whose answer is to be explained.
 #[derive(Debug)]
@@ -69,30 +68,23 @@ async fn run(request: ExplainRequest, shared: Rc<RefCell<Responder>>) {
     let (transport, len) = (Transport::Udp, query.len());
     let arrival = Arrival { listener, transport, family, len, now, inside: None };
     let mut recorder = Recorder::default();
-    let late = {
+    let answer = {
         let responder = &mut *shared.borrow_mut();
         let mut packet = InsidePacket { message: &mut buffer, peer: Some(peer) };
-        match responder.answer_recorded(&arrival, &mut packet, &mut recorder) {
-            Action::Reply(len) => Ok(Some(len)),
-            Action::ReplyAndRefresh(len, request) => {
-                responder.begin(*request, None, now, &shared);
-                Ok(Some(len))
-            }
-            Action::Drop => Ok(None),
-            // The look-ups of a pursuit may lead to upstreams too.
-            Action::Ask(_) if !asks_upstreams => Err(None),
-            Action::Ask(request) => {
-                let (sender, late) = oneshot::channel();
-                responder.begin(*request, Some(ReturnTo::Inside(sender)), now, &shared);
-                Err(Some(late))
-            }
-        }
+        let action = responder.answer_recorded(&arrival, &mut packet, &mut recorder);
+        // The look-ups of a pursuit may lead to upstreams too.
+        let is_forbidden = matches!(action, Action::Ask(_)) && !asks_upstreams;
+        (!is_forbidden).then(|| responder.carry_out(action, now, &shared))
     };
-    let outcome = match late {
-        Ok(Some(len)) => ExplainedOutcome::Response(buffer.get(..len).unwrap_or_default().into()),
-        Ok(None) => ExplainedOutcome::Dropped,
-        Err(None) => ExplainedOutcome::UpstreamsNotAsked,
-        Err(Some(late)) => late.await.map_or(ExplainedOutcome::Dropped, ExplainedOutcome::Response),
+    let outcome = match answer {
+        None => ExplainedOutcome::UpstreamsNotAsked,
+        Some(Awaited::Written(len)) => {
+            ExplainedOutcome::Response(buffer.get(..len).unwrap_or_default().into())
+        }
+        Some(Awaited::Dropped) => ExplainedOutcome::Dropped,
+        Some(Awaited::Late(late)) => {
+            late.await.map_or(ExplainedOutcome::Dropped, ExplainedOutcome::Response)
+        }
     };
     // Whoever asked may have given up.
     let _ = explained.send(Explained { decisions: recorder.decisions, outcome });

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
 use tokio_rustls::rustls::ServerConfig;
 use wire::name::Name;
 use wire::pod_index::PodIndex;
@@ -253,6 +254,29 @@ impl Responder {
         }
     }
 
+    /// Does what an action asks for, whose response a task of this thread wants. `shared`: this
+    /// responder.
+    pub(crate) fn carry_out(
+        &mut self,
+        action: Action,
+        now: Instant,
+        shared: &Rc<RefCell<Self>>,
+    ) -> Awaited {
+        match action {
+            Action::Reply(len) => Awaited::Written(len),
+            Action::ReplyAndRefresh(len, request) => {
+                self.begin(*request, None, now, shared);
+                Awaited::Written(len)
+            }
+            Action::Ask(request) => {
+                let (sender, late) = oneshot::channel();
+                self.begin(*request, Some(ReturnTo::Task(sender)), now, shared);
+                Awaited::Late(late)
+            }
+            Action::Drop => Awaited::Dropped,
+        }
+    }
+
     /// Takes the next generation of a table; `None` if its block was removed.
     pub fn take_table(&mut self, slot: TableSlot, table: Option<Arc<Table>>) {
         if let Some(table) = &table {
@@ -333,6 +357,16 @@ pub enum Action {
     Ask(Box<Request>),
     /// Send no response.
     Drop,
+}
+
+/// The response to a query of a task.
+pub(crate) enum Awaited {
+    /// These bytes of the message.
+    Written(usize),
+    /// Sent later. The sender is dropped if there is none after all.
+    Late(oneshot::Receiver<Box<[u8]>>),
+    /// There is none.
+    Dropped,
 }
 
 /// Runs a flight from start to landing. Its clients get a response whether it succeeds or fails.

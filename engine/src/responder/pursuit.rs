@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wire::answer::OwnedAnswer;
 use wire::header::{HEADER_LEN, QR, Rcode};
@@ -19,7 +18,7 @@ use wire::name::Name;
 use wire::reply::MESSAGE_LEN_MAX;
 use wire::response::{self, Asked, Response, TtlRule, UpstreamPacket};
 
-use super::{Action, Responder};
+use super::{Action, Awaited, Responder};
 use crate::client::{Arrival, Inside, InsideStart, Packet};
 use crate::limits::{FORWARD_TIMEOUT, PURSUIT_STEPS_MAX};
 use crate::plugin::exchange::{AskedQuestion, PluginCounts};
@@ -149,18 +148,11 @@ async fn look_up(
         let now = Instant::now();
         let arrival = Arrival { len: query_len, now, inside, ..*client.arrival() };
         let mut packet = InsidePacket { message: buffer, peer: client.trail().peer };
-        match responder.answer_inside(&arrival, &mut packet, upstream_options.clone()) {
-            Action::Reply(len) => return LookUpEnd::Response(buffer[..len].into()),
-            Action::ReplyAndRefresh(len, request) => {
-                responder.begin(*request, None, now, shared);
-                return LookUpEnd::Response(buffer[..len].into());
-            }
-            Action::Ask(request) => {
-                let (sender, late) = oneshot::channel();
-                responder.begin(*request, Some(ReturnTo::Inside(sender)), now, shared);
-                late
-            }
-            Action::Drop => return LookUpEnd::Dropped(failure),
+        let action = responder.answer_inside(&arrival, &mut packet, upstream_options.clone());
+        match responder.carry_out(action, now, shared) {
+            Awaited::Written(len) => return LookUpEnd::Response(buffer[..len].into()),
+            Awaited::Late(late) => late,
+            Awaited::Dropped => return LookUpEnd::Dropped(failure),
         }
     };
     match late.await {
