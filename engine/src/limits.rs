@@ -223,6 +223,13 @@ const _: () = assert!(TCP_READ_LEN / (2 + 62) >= 1000);
 pub const TCP_WRITE_LEN: usize = 4 * (2 + 65535);
 const _: () = assert!(TCP_WRITE_LEN >= 2 * (2 + wire::reply::MESSAGE_LEN_MAX));
 
+/// Bytes of requests over HTTP/2 that a connection may send before they are read: one query of the
+/// maximum length. Requests over HTTP/1.1 are read one by one.
+pub const HTTPS_RECEIVE_WINDOW: u32 = 65535;
+const _: () = assert!(HTTPS_RECEIVE_WINDOW as usize >= wire::reply::MESSAGE_LEN_MAX);
+/// Bytes of responses over HTTP/2 that wait in hyper for the client, for each request.
+pub const HTTPS_SEND_LEN_MAX: usize = 65535;
+
 /// Time for the whole first query, and for any query from its first byte (CoreDNS's `timeouts`
 /// read).
 pub const TCP_READ_TIMEOUT: Duration = Duration::from_secs(3);

@@ -11,6 +11,7 @@ use engine::corefile::value::target::Target;
 use engine::forward::options::{
     ForwardOptions, HealthCheck, Policy, UpstreamTls, UpstreamTransport,
 };
+use engine::plugin::https::Https;
 use engine::plugin::timeouts::Timeouts;
 
 use rows::{check, check_mistakes, check_warnings, texts};
@@ -405,6 +406,37 @@ fn timeouts() {
                  syntax",
             ),
             (12, 3, "unknown property 'reed'"),
+        ],
+    );
+}
+
+#[test]
+fn https() {
+    let found = check_warnings(
+        "https://. https://a:8443 {\n https {\n  max_connections 5\n }\n https {\n  \
+         max_streams 0\n }\n}\n",
+        &[],
+    );
+    let keys: Vec<_> = found.blocks[0].keys.iter().map(ToString::to_string).collect();
+    assert_eq!(keys, ["https://.:443", "https://a.:8443"]);
+    let expected = Https { max_connections: Some(5), max_streams: Some(0) };
+    assert_eq!(found.blocks[0].line(), Some(&expected));
+    let message = "'https' in a block without a zone that begins with `https://`";
+    check_warnings(". tls://b {\n https {\n }\n}", &[(2, 2, message)]);
+    check_mistakes(
+        "https://. {\n https on\n https {\n  max_connections -1\n  max_streams many\n }\n https \
+         {\n  max_streams 5 6\n  max_streams 5\n  max_streams 6\n  path /q\n }\n}",
+        &[
+            (2, 8, "Wrong argument count or unexpected line ending after 'on'"),
+            (4, 19, "max_connections must be a non-negative integer: -1"),
+            (
+                5,
+                15,
+                "invalid max_streams value 'many': strconv.Atoi: parsing \"many\": invalid syntax",
+            ),
+            (8, 17, "Wrong argument count or unexpected line ending after '6'"),
+            (10, 3, "max_streams already defined for this server block"),
+            (11, 3, "unknown property 'path'"),
         ],
     );
 }

@@ -1,6 +1,7 @@
 //! README.md, the pages in `docs/` and the page of each plugin are correct, and their links have
 //! targets.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -159,6 +160,22 @@ fn the_pages_name_every_family_of_ringdns() {
             assert!(is_named, "no page names ringdns_{family}");
         }
     }
+}
+
+#[test]
+fn the_readme_lists_the_plugins() {
+    let of = |is_built: bool| {
+        let rows = DIRECTIVES.iter().filter(move |row| row.is_built() == is_built);
+        rows.map(|row| row.name).collect::<BTreeSet<_>>()
+    };
+    let listed = |begin: &str, end: &str| {
+        let text = README.split(begin).nth(1).and_then(|rest| rest.split(end).next());
+        let words = text.expect("a list").split('`').skip(1).step_by(2);
+        words.collect::<BTreeSet<_>>()
+    };
+    let count = of(true).len();
+    assert_eq!(listed(&format!("- **{count} plugins:**"), "Each has"), of(true));
+    assert_eq!(listed("- CoreDNS's other plugins:", "If a Corefile"), of(false));
 }
 
 #[test]

@@ -165,6 +165,22 @@ pub fn has_cname(message: &[u8]) -> bool {
     records(message).is_some_and(|mut records| records.any(|(_, head)| head.rtype == TYPE_CNAME))
 }
 
+/// Seconds for which a response may be kept (RFC 8484, section 5.1): its smallest TTL, and for an
+/// SOA the MINIMUM, too (RFC 2308, section 5). 0 without records.
+#[must_use]
+pub fn freshness_secs(message: &[u8]) -> u32 {
+    let of_record = |(section, head): (MessageSection, RecordHead)| {
+        let is_denial = section == MessageSection::Authority && head.rtype == TYPE_SOA;
+        let minimum = message.get(head.rdata).and_then(|rdata| rdata.last_chunk::<4>());
+        match minimum {
+            Some(minimum) if is_denial => head.ttl_secs.min(u32::from_be_bytes(*minimum)),
+            Some(_) | None => head.ttl_secs,
+        }
+    };
+    let records = records(message).into_iter().flatten();
+    records.filter(|(_, head)| head.rtype != TYPE_OPT).map(of_record).min().unwrap_or(0)
+}
+
 /// The response code of a message: the header's four bits, and above them the eight bits of the OPT
 /// (RFC 6891, section 6.1.3).
 #[must_use]

@@ -400,3 +400,33 @@ fn unusual_messages_are_cut() {
     assert_eq!(edit::cut_to(&mut message, 14), 12);
     assert_eq!(message[..12], [0, 7, 0x82, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
+
+/// RFC 8484, section 5.1.
+#[test]
+fn a_response_is_kept_as_long_as_its_shortest_record() {
+    const HEAD: &[u8] = &[0, 7, 0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1];
+    const OPT: &[u8] = &[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+    let record = |rtype: u8, ttl_secs: u8, rdata: &[u8]| {
+        [&[0, 0, rtype, 0, 1, 0, 0, 0, ttl_secs, 0, rdata.len() as u8], rdata].concat()
+    };
+    let soa = |ttl_secs, minimum_secs| {
+        record(6, ttl_secs, &[[0; 17].as_slice(), &[0, 0, 0, 0, minimum_secs]].concat())
+    };
+    let a = |ttl_secs| record(1, ttl_secs, &[192, 0, 2, 1]);
+    let check = |counts: [u8; 3], records: &[&[u8]], expected: u32| {
+        let mut message = [HEAD, &records.concat()].concat();
+        [message[7], message[9], message[11]] = counts;
+        assert_eq!(edit::freshness_secs(&message), expected, "{counts:?} {records:?}");
+    };
+    check([0, 0, 0], &[], 0);
+    check([0, 0, 1], &[OPT], 0);
+    check([2, 0, 1], &[&a(30), &a(20), OPT], 20);
+    check([1, 1, 0], &[&a(30), &record(2, 9, &[0])], 9);
+    check([0, 1, 1], &[&soa(30, 5), OPT], 5);
+    check([0, 1, 0], &[&soa(5, 30)], 5);
+    // As an answer it says nothing about a denial.
+    check([1, 0, 0], &[&soa(30, 5)], 30);
+    // A record is missing; no whole header.
+    check([2, 0, 0], &[&a(30)], 30);
+    assert_eq!(edit::freshness_secs(&HEAD[..5]), 0);
+}

@@ -1,9 +1,16 @@
-//! Sends one query over UDP or TCP and waits for the response.
+//! Sends one query over UDP, TCP or HTTP and waits for the response.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
 
 use crate::answer::Answer;
 use crate::query::{Query, Reply};
@@ -19,6 +26,8 @@ pub enum Transport {
     Tcp,
     /// UDP, then TCP if the response was truncated: what a resolver does.
     UdpThenTcp,
+    /// DNS over HTTPS without TLS (RFC 8484), by POST over HTTP/1.1.
+    Http,
 }
 
 /// Why there is no usable response.
@@ -81,6 +90,7 @@ pub fn ask_as(
             let whole = exchange_over_tcp(server, query, limit)?;
             Ok(Reply { answer: Answer { udp_tc: true, ..whole.answer }, ..whole })
         }
+        Transport::Http => exchange_over_http(server, query, limit),
     }
 }
 
@@ -128,11 +138,46 @@ fn exchange_over_tcp(
     stream.read_exact(&mut len)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
     stream.read_exact(&mut message)?;
-    if !is_response(&message, id) {
+    parse_whole(&message, id, query)
+}
+
+fn exchange_over_http(
+    server: SocketAddr,
+    query: &Query,
+    limit: Duration,
+) -> Result<Reply, AskError> {
+    let (id, message) = query.message();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let exchange = async { tokio::time::timeout(limit, post(server, message)).await };
+    let message =
+        runtime.block_on(exchange).map_err(|_| io::Error::from(ErrorKind::TimedOut))??;
+    parse_whole(&message, id, query)
+}
+
+/// The body of the response to a POST of this body.
+async fn post(server: SocketAddr, body: Vec<u8>) -> io::Result<Bytes> {
+    let stream = TokioIo::new(tokio::net::TcpStream::connect(server).await?);
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    let request = Request::post("/dns-query")
+        .header(HOST, server.to_string())
+        .header(CONTENT_TYPE, "application/dns-message")
+        .body(Full::<Bytes>::from(body))
+        .map_err(io::Error::other)?;
+    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    if response.status() != StatusCode::OK {
+        return Err(io::Error::other(response.status().to_string()));
+    }
+    Ok(response.into_body().collect().await.map_err(io::Error::other)?.to_bytes())
+}
+
+/// The response of a transport that truncates none.
+fn parse_whole(message: &[u8], id: u16, query: &Query) -> Result<Reply, AskError> {
+    if !is_response(message, id) {
         let what = "not a response, or the id differs from the query's";
         return Err(AskError::Malformed(what.to_owned()));
     }
-    let reply = parse(&message, &query.question)?;
+    let reply = parse(message, &query.question)?;
     Ok(Reply { answer: Answer { udp_tc: false, ..reply.answer }, ..reply })
 }
 

@@ -59,17 +59,18 @@ pub struct Asked {
     pub transport: Transport,
 }
 
-/// The questions for each block of a Corefile that answers plain DNS.
+/// The questions for each block of a Corefile that can be asked.
 pub fn make(words: &CorefileWords, objects: &[Value]) -> Vec<(usize, Vec<Asked>)> {
-    let blocks = words.blocks.iter().enumerate().filter(|(_, block)| block.is_plain);
     let mut seen = BTreeMap::new();
+    let blocks = words.blocks.iter().enumerate();
     blocks
         .filter_map(|(index, block)| {
-            let to = block.address()?;
+            let (transport, to) = (block.transport?, block.address()?);
             let seen = seen.entry(to).or_default();
             let queries = of_block(block, objects, seen).into_iter().enumerate();
             let asked = queries.map(|(index, query)| {
-                let transport = if index % 7 == 6 { Transport::Tcp } else { Transport::UdpThenTcp };
+                let is_over_tcp = transport == Transport::UdpThenTcp && index % 7 == 6;
+                let transport = if is_over_tcp { Transport::Tcp } else { transport };
                 Asked { to, query: vary(query, index), transport }
             });
             Some((index, asked.collect()))

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::ask::Transport;
 use crate::internet;
 use crate::machine;
 use crate::reverse;
@@ -27,8 +28,8 @@ pub struct CorefileWords {
 pub struct Block {
     /// Zones in lower case with their final dots, each with its port.
     pub keys: Vec<(String, u16)>,
-    /// Whether it answers queries over UDP and TCP, as opposed to `tls://` and `https://`.
-    pub is_plain: bool,
+    /// How it is asked; `None` if that takes a certificate.
+    pub transport: Option<Transport>,
     /// The words of each line without braces.
     pub lines: Vec<Vec<String>>,
 }
@@ -132,11 +133,15 @@ impl CorefileWords {
 impl Block {
     fn with_keys(words: &[String]) -> Self {
         let is_snippet = words.first().is_some_and(|word| word.starts_with('('));
-        let mut block = Self { is_plain: true, ..Self::default() };
+        let mut block = Self { transport: Some(Transport::UdpThenTcp), ..Self::default() };
         for word in words.iter().filter(|_| !is_snippet) {
             let word = word.trim_end_matches(',').to_ascii_lowercase();
             let (scheme, rest) = word.split_once("://").unwrap_or(("dns", &word));
-            block.is_plain &= scheme == "dns";
+            match scheme {
+                "dns" => {}
+                "https" => block.transport = Some(Transport::Http),
+                _ => block.transport = None,
+            }
             let with_port = rest
                 .rsplit_once(':')
                 .and_then(|(zone, port)| Some((zone, port.parse::<u16>().ok()?)));

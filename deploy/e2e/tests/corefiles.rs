@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use e2e::ask::{AskError, Transport, ask_as};
+use e2e::ask::{AskError, ask_as};
 use e2e::cluster::Cluster;
 use e2e::corefile_questions::{self as made, Asked};
 use e2e::corefile_report::{Row, comparable, no_answer, owners, probe};
@@ -87,9 +87,8 @@ fn corefiles_start_unchanged_and_answer_like_corednss() {
                 loop {
                     let next = queue.lock().expect("no worker panics").next();
                     let Some(fixture) = next else { return };
-                    if let Some(row) = world.run(fixture) {
-                        rows.lock().expect("no worker panics").push(row);
-                    }
+                    let row = world.run(fixture);
+                    rows.lock().expect("no worker panics").push(row);
                 }
             });
         }
@@ -132,12 +131,7 @@ struct World {
 }
 
 impl World {
-    /// `None`: the file is excluded, and a line says why.
-    fn run(&self, fixture: &Fixture) -> Option<Row> {
-        if let Some(reason) = exclusion(fixture) {
-            say(&format!("corefiles: !!! {} IS EXCLUDED: {reason}", fixture.name));
-            return None;
-        }
+    fn run(&self, fixture: &Fixture) -> Row {
         let mut row = Row::new(&fixture.name);
         let mut machines = [(); 2].map(|()| self.machine(fixture));
         for (machine, program) in machines.iter_mut().zip(&self.programs) {
@@ -153,7 +147,7 @@ impl World {
         }
         row.failure = ours.err();
         if !row.is_good() {
-            return Some(row);
+            return row;
         }
         self.compare(fixture, &machines, &mut row);
         for (machine, who) in machines.iter_mut().zip(["CoreDNS", "ringdns"]) {
@@ -161,7 +155,7 @@ impl World {
                 row.unnamed.push(format!("{who} has ended:\n{}", machine.log_tail()));
             }
         }
-        Some(row)
+        row
     }
 
     fn compare(&self, fixture: &Fixture, machines: &[Machine; 2], row: &mut Row) {
@@ -171,12 +165,13 @@ impl World {
         for ((index, asked), [theirs, ours]) in all.iter().zip(&replies) {
             let block = &fixture.words.blocks[*index];
             let Some(Asked { to, .. }) = asked.first() else { continue };
+            let Some(transport) = block.transport else { continue };
             let ask = |question: &Question| {
                 // CoreDNS caches answers with CD apart. In its cache the letter case makes no
                 // difference, but in its zones it may.
                 let checking_disabled = question.name == question.key();
                 let query = Query { checking_disabled, ..Query::plain(question.clone()) };
-                let ask = || ask_as(*to, &query, Transport::UdpThenTcp, PATIENCE);
+                let ask = || ask_as(*to, &query, transport, PATIENCE);
                 let answer = machines[0].inside(ask);
                 let answer = answer.map_or_else(|_| no_answer(), |reply| reply.answer);
                 comparable(&answer, block)
@@ -219,29 +214,16 @@ impl World {
     }
 }
 
-/// Why a file is not run: it needs what ringdns does not have yet.
-fn exclusion(fixture: &Fixture) -> Option<&'static str> {
-    let text = fixture.text.as_deref().unwrap_or_default();
-    let has = |word: &str| text.split_whitespace().any(|one| one == word || one.starts_with(word));
-    if has("https://") {
-        Some("it listens on https://")
-    } else if has("etcd") {
-        Some("it needs etcd")
-    } else {
-        None
-    }
-}
-
 /// Waits until each block answers, and the cluster is read.
 fn wait_until_ready(machine: &mut Machine, fixture: &Fixture) -> Result<(), String> {
     let end = Instant::now() + START_LIMIT;
-    for block in fixture.words.blocks.iter().filter(|block| block.is_plain) {
-        let Some(to) = block.address() else { continue };
+    for block in &fixture.words.blocks {
+        let (Some(transport), Some(to)) = (block.transport, block.address()) else { continue };
         let zones = block.cluster_zones();
         let zone = zones.iter().find(|zone| !zone.ends_with("arpa."));
         let query = Query::plain(probe(zone));
         loop {
-            let ask = || ask_as(to, &query, Transport::Udp, Duration::from_millis(500));
+            let ask = || ask_as(to, &query, transport, Duration::from_millis(500));
             let reply = machine.inside(ask);
             if let Some(code) = machine.exit_code() {
                 return Err(format!("it ended with {code}:\n{}", machine.log_tail()));

@@ -138,7 +138,7 @@ fn every_endpoint_has_its_turn() {
             // Each part begins with each address in turn.
             Transport::Udp => part_count * (over_tcp + 3 - in_response),
             // Three queries per part are enough, whatever the step from one to the next.
-            Transport::Tcp | Transport::UdpThenTcp => 3 * part_count,
+            Transport::Tcp | Transport::UdpThenTcp | Transport::Http => 3 * part_count,
         };
         let mut seen = BTreeSet::new();
         let mut query_count = 0;

@@ -90,8 +90,8 @@ fn bind_or_fall_back(
 ) -> io::Result<Vec<ShardSockets>> {
     let address = listen.address;
     let bind = match listen.scheme {
-        Scheme::Tls => socket::bind_streams,
-        Scheme::Dns | Scheme::Quic | Scheme::Grpc | Scheme::Https3 | Scheme::Https => socket::bind,
+        Scheme::Tls | Scheme::Https => socket::bind_streams,
+        Scheme::Dns | Scheme::Quic | Scheme::Grpc | Scheme::Https3 => socket::bind,
     };
     match bind(address, shards, claim) {
         Err(error)

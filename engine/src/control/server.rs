@@ -389,9 +389,8 @@ impl Server {
             address: listener.bound,
             transports: match listener.scheme {
                 Scheme::Tls => "TLS",
-                Scheme::Dns | Scheme::Quic | Scheme::Grpc | Scheme::Https3 | Scheme::Https => {
-                    "UDP and TCP"
-                }
+                Scheme::Https => "HTTPS",
+                Scheme::Dns | Scheme::Quic | Scheme::Grpc | Scheme::Https3 => "UDP and TCP",
             },
         };
         self.listeners.iter().flatten().map(facts).collect()

@@ -301,7 +301,7 @@ pub(crate) fn banner(
         let addresses = server.bound_addresses(scheme).map(|address| address.to_string());
         addresses.collect::<Vec<_>>().join(", ")
     };
-    let listening = [(Scheme::Dns, "UDP and TCP"), (Scheme::Tls, "TLS")]
+    let listening = [(Scheme::Dns, "UDP and TCP"), (Scheme::Tls, "TLS"), (Scheme::Https, "HTTPS")]
         .map(|(scheme, transports)| (addresses(scheme), transports))
         .into_iter()
         .filter(|(addresses, _)| !addresses.is_empty())

@@ -28,6 +28,7 @@ use crate::plugin::draft::{
 };
 use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
+use crate::plugin::https::{Https, HttpsStatus};
 use crate::plugin::no_aaaa::AaaaDenial;
 use crate::plugin::timeouts::Timeouts;
 use crate::plugin::tls::config::ServerTls;
@@ -131,6 +132,13 @@ impl PlanDraft {
             let indexes = counters.iter().map(|counter| metrics.plugin_counter(labels, counter));
             self.plan.blocks[*block].counters = indexes.collect();
         }
+        for listener in &mut self.plan.listeners {
+            if let (Some(address), Some(https)) = (listener.address, &mut listener.https) {
+                let labels = LabelSet::new(address, "").over(listener.scheme);
+                https.counters =
+                    HttpsStatus::ALL.map(|one| metrics.plugin_counter(&labels, &one.counter()));
+            }
+        }
         for (heir, id) in &self.heirs {
             self.plan.listeners[*id].dropped_as = self.plan.listeners[*heir].dropped_as;
         }
@@ -172,6 +180,7 @@ impl PlanDraft {
             is_counted: lines.is_counted,
             timeouts: lines.timeouts,
             tls: lines.tls,
+            https: lines.https,
             counters: lines.counters.into(),
             block: Block {
                 has_plugins: block.plugins().any(|plugin| plugin.sees_queries()),
@@ -327,6 +336,7 @@ struct BlockLines {
     is_counted: bool,
     timeouts: Option<Timeouts>,
     tls: Option<Arc<ServerTls>>,
+    https: Option<Https>,
     counters: Arc<[PluginCounter]>,
     block: Block,
 }

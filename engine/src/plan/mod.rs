@@ -24,6 +24,7 @@ use crate::metrics::answerer::Answerer;
 use crate::plugin::draft::TableSource;
 use crate::plugin::finish::Finish;
 use crate::plugin::gate::Gate;
+use crate::plugin::https::HttpsListener;
 use crate::plugin::no_aaaa::AaaaDenial;
 use crate::plugin::rewrite::Rules;
 use crate::plugin::timeouts::Timeouts;
@@ -85,8 +86,11 @@ pub struct ListenerPlan {
     /// As in the Corefile; `None` if the server no longer listens there.
     pub address: Option<SocketAddr>,
     pub scheme: Scheme,
-    /// For the handshakes of a `tls://` address; without it such an address is plain TCP.
+    /// For the handshakes of a `tls://` or `https://` address; without it such an address is plain
+    /// TCP.
     pub tls: Option<Arc<ServerTls>>,
+    /// Of an `https://` address.
+    pub https: Option<HttpsListener>,
     /// Empty if some block has a view.
     pub zones: ZoneSet,
     /// The block that takes every name, if the root zone is the only one.

@@ -18,6 +18,7 @@ use super::file::FileZone;
 use super::finish::Finish;
 use super::gate::Gate;
 use super::hosts::HostsSettings;
+use super::https::Https;
 use super::k8s_external::ExternalSettings;
 use super::kubernetes::Kubernetes;
 use super::no_aaaa::AaaaDenial;
@@ -62,8 +63,10 @@ pub struct BlockDraft {
     pub timeouts: Option<Timeouts>,
     /// The queries that the block takes; `None`: all.
     pub view: Option<Arc<ViewFilter>>,
-    /// For the block's `tls://` addresses.
+    /// For the block's `tls://` and `https://` addresses.
     pub tls: Option<Arc<ServerTls>>,
+    /// For the connections to its `https://` addresses.
+    pub https: Option<Https>,
     /// `loop fatal`
     pub ends_at_loop: bool,
     /// For the log: what is unusual about the files and hosts that the lines name.

@@ -30,6 +30,7 @@ pub mod header;
 pub mod health;
 mod host_name;
 pub mod hosts;
+pub mod https;
 pub(crate) mod imported;
 mod joined;
 pub mod k8s_external;
@@ -105,7 +106,16 @@ pub const DIRECTIVES: &[Directive] = &[
     later("proxyproto", "client addresses from the PROXY protocol"),
     later("quic", "settings of DNS over QUIC"),
     later("grpc_server", "settings of DNS over gRPC"),
-    later("https", "settings of DNS over HTTPS"),
+    built(
+        "https",
+        "limits of DNS over HTTPS",
+        Built {
+            usage: https::USAGE,
+            once: false,
+            options: || built_names(https::SETTINGS),
+            read: https::read,
+        },
+    ),
     later("https3", "settings of DNS over HTTP/3"),
     built(
         "timeouts",

@@ -29,6 +29,7 @@ use crate::limits::{LOOK_AHEAD, VIEW_TEXT_LEN_MAX};
 use crate::metrics::ShardMetrics;
 use crate::plan::{Block, Plan, TableSlot};
 use crate::plugin::exchange::{NameTexts, Trail};
+use crate::plugin::https::HttpsListener;
 use crate::plugin::pattern::BlockPatterns;
 use crate::plugin::rewrite::Ends;
 use crate::plugin::timeouts::Timeouts;
@@ -325,7 +326,13 @@ impl Responder {
     #[must_use]
     pub fn tls(&self, listener: ListenerId) -> Option<Arc<ServerConfig>> {
         let listener = self.sources.plan.listeners.get(listener.0)?;
-        Some(Arc::clone(&listener.tls.as_ref()?.config))
+        Some(Arc::clone(listener.tls.as_ref()?.config(listener.scheme)))
+    }
+
+    /// What the connections to an `https://` address share; `None` for another one.
+    #[must_use]
+    pub fn https(&self, listener: ListenerId) -> Option<HttpsListener> {
+        self.sources.plan.listeners.get(listener.0)?.https.clone()
     }
 
     /// The counters that this shard's thread writes.

@@ -77,9 +77,9 @@ enum Woken {
 }
 
 /// A message of a connection, where its response is written.
-struct TcpPacket<'p> {
-    message: &'p mut [u8],
-    peer: SocketAddr,
+pub(super) struct TcpPacket<'p> {
+    pub(super) message: &'p mut [u8],
+    pub(super) peer: SocketAddr,
 }
 
 impl Packet for TcpPacket<'_> {

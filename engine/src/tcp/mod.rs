@@ -1,5 +1,6 @@
-//! DNS over TCP (RFC 7766) and TLS (RFC 7858). Connections are tasks of the shard's thread; each
-//! read is answered in one write, after the reads of the other connections that are ready.
+//! DNS over TCP (RFC 7766), TLS (RFC 7858) and HTTPS (`https`). Connections are tasks of the
+//! shard's thread; each read is answered in one write, after the reads of the other connections
+//! that are ready.
 //!
 //! An idle TCP connection owns no buffer: the shard has one input and one output buffer for all. A
 //! connection keeps only the rest of an incomplete read, and responses that the peer has not taken.
@@ -7,6 +8,7 @@
 
 mod connection;
 mod frames;
+mod https;
 mod output;
 mod recency;
 mod stream;
@@ -19,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -34,10 +37,12 @@ use crate::limits::{
     TCP_READ_LEN, TLS_HANDSHAKES_MAX,
 };
 use crate::metrics::ShardEvent;
+use crate::plugin::https::HttpsListener;
 use crate::resolve::outbox::Outbox;
 use crate::responder::Responder;
 
 use connection::ClientConnection;
+use https::HttpsConnection;
 use output::Output;
 use recency::Recency;
 use stream::{ClientStream, TlsStream};
@@ -224,7 +229,10 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         let handshake = self.responder.borrow().tls(self.listener);
         match handshake {
-            None => self.serve(stream, address),
+            None => match self.responder.borrow().https(self.listener) {
+                Some(https) => self.serve_requests(stream, address, https),
+                None => self.serve(stream, address),
+            },
             Some(config) => {
                 tokio::task::spawn_local(self.clone().shake_hands(stream, address, config));
             }
@@ -245,12 +253,36 @@ impl Acceptor {
         let Some(session) = session else {
             return self.responder.borrow().metrics().count(ShardEvent::TlsHandshakeFailed, 1);
         };
+        let https = self.responder.borrow().https(self.listener);
+        if let Some(https) = https {
+            return self.serve_requests(session, address, https);
+        }
         let (stream, session) = session.into_inner();
         self.serve(TlsStream::new(stream, session), address);
     }
 
     fn serve(&self, stream: impl ClientStream + 'static, address: SocketAddr) {
+        self.make_room();
         let Self { listener, responder, shared } = self;
+        let connection = ClientConnection::new(stream, address, *listener, responder, shared);
+        tokio::task::spawn_local(connection.serve());
+    }
+
+    fn serve_requests(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        address: SocketAddr,
+        https: HttpsListener,
+    ) {
+        self.make_room();
+        if let Some(connection) = HttpsConnection::new(self, address, https) {
+            tokio::task::spawn_local(connection.serve(stream));
+        }
+    }
+
+    /// Counts a connection, and closes another one if there are too many.
+    fn make_room(&self) {
+        let Self { responder, shared, .. } = self;
         responder.borrow().metrics().count(ShardEvent::TcpAccepted, 1);
         if shared.connections.borrow().len() >= TCP_CONNECTIONS_MAX {
             // Close the connection that has been idle longest (RFC 7766, section 6.1).
@@ -258,7 +290,5 @@ impl Acceptor {
             let oldest = shared.connections.borrow_mut().remove_oldest();
             oldest.iter().for_each(|outbox| outbox.close());
         }
-        let connection = ClientConnection::new(stream, address, *listener, responder, shared);
-        tokio::task::spawn_local(connection.serve());
     }
 }

@@ -23,7 +23,7 @@ pub struct Key {
     pub names_port: bool,
 }
 
-/// How queries arrive. `Dns` and `Tls` are built; the others are mistakes until they are.
+/// How queries arrive. `Dns`, `Tls` and `Https` are built; the others are mistakes until they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
     #[default]
@@ -78,12 +78,13 @@ pub(crate) fn read(token: &Token, context: &mut Context<'_>) -> Vec<Key> {
             return Vec::new();
         }
     };
-    if !matches!(parts.scheme, Scheme::Dns | Scheme::Tls) {
+    if !matches!(parts.scheme, Scheme::Dns | Scheme::Tls | Scheme::Https) {
         let name = parts.scheme.name();
         let message = format!("'{name}://' is known but not built yet");
         let mistake = Mistake::error(token.span, message).label("not in this version of ringdns");
         context.report(mistake.help(
-            "this version serves UDP, TCP and TLS: write `tls://`, or no scheme for UDP and TCP",
+            "this version serves UDP and TCP, TLS, and HTTPS: write no scheme, `tls://` or \
+             `https://`",
         ));
     }
     let names_port = parts.port.is_some();

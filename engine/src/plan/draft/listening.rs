@@ -16,6 +16,7 @@ use crate::metrics::LabelSet;
 use crate::plan::{BlockOrigin, ListenerPlan, Plan};
 use crate::plugin::ServerBlock;
 use crate::plugin::draft::LoadError;
+use crate::plugin::https::HttpsListener;
 use crate::ports;
 
 /// A block whose queries are counted, before it has label sets: those of a draft that is discarded
@@ -61,7 +62,11 @@ impl PlanDraft {
                 if let Some(timeouts) = lines.timeouts {
                     listener.timeouts = timeouts;
                 }
-                if key.scheme == Scheme::Tls && listener.tls.is_none() {
+                if let (Some(https), Some(limits)) = (&mut listener.https, lines.https) {
+                    https.limits = limits;
+                }
+                let is_encrypted = matches!(key.scheme, Scheme::Tls | Scheme::Https);
+                if is_encrypted && listener.tls.is_none() {
                     listener.tls.clone_from(&lines.tls);
                 }
                 if lines.is_counted {
@@ -127,6 +132,12 @@ impl PlanDraft {
         self.plan.listeners.resize_with(count, ListenerPlan::default);
         self.plan.listeners[id].address = Some(address);
         self.plan.listeners[id].scheme = scheme;
+        if scheme == Scheme::Https {
+            let kept = kept.and_then(|kept| before.listeners[kept.0].https.as_ref());
+            let open_count = kept.map(|kept| Arc::clone(&kept.open_count)).unwrap_or_default();
+            let https = HttpsListener { open_count, ..HttpsListener::default() };
+            self.plan.listeners[id].https = Some(https);
+        }
         let id = ListenerId(id);
         let is_new = kept.is_none();
         if is_new {
@@ -136,13 +147,19 @@ impl PlanDraft {
         Ok(id)
     }
 
-    /// As in CoreDNS, `tls://` without a certificate is plain.
+    /// As in CoreDNS, `tls://` and `https://` without a certificate are plain.
     pub(super) fn warn_of_plain_tls(&mut self) {
         for Listen { id, address, scheme, place, .. } in &self.listens {
-            if *scheme == Scheme::Tls && self.plan.listeners[id.0].tls.is_none() {
+            let plain = match scheme {
+                Scheme::Tls => "TCP",
+                Scheme::Https => "HTTP",
+                Scheme::Dns | Scheme::Quic | Scheme::Grpc | Scheme::Https3 => continue,
+            };
+            if self.plan.listeners[id.0].tls.is_none() {
+                let scheme = scheme.name();
                 self.warnings.push(format!(
-                    "plugin/tls: {place}: tls://{address} is served over plain TCP: none of its \
-                     blocks has a `tls` line"
+                    "plugin/tls: {place}: {scheme}://{address} is served over plain {plain}: none \
+                     of its blocks has a `tls` line"
                 ));
             }
         }
@@ -172,6 +189,7 @@ impl PlanDraft {
             // Connections that wait to be accepted have begun as they were.
             self.plan.listeners[id].scheme = gone.scheme;
             self.plan.listeners[id].tls.clone_from(&gone.tls);
+            self.plan.listeners[id].https.clone_from(&gone.https);
         }
     }
 }

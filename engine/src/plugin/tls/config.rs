@@ -17,17 +17,20 @@ use tokio_rustls::rustls::{
 };
 
 use super::{ClientAuth, Tls};
+use crate::corefile::value::key::Scheme;
 use crate::{pem, trust};
 
-/// The protocol that clients name in their handshake (RFC 7858 leaves it open; the name is
-/// registered with IANA).
-const ALPN: &[u8] = b"dot";
+/// The protocols that clients name in their handshakes, as registered with IANA. RFC 7858 leaves
+/// open whether they do.
+const OF_DOT: &[&[u8]] = &[b"dot"];
+const OF_HTTPS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// What a listener's handshakes need. All shards share it, and with it the sessions that are
 /// resumed.
 #[derive(Debug)]
 pub struct ServerTls {
-    pub config: Arc<ServerConfig>,
+    dot: Arc<ServerConfig>,
+    https: Arc<ServerConfig>,
     /// The files that it was made from.
     pub files: Vec<PathBuf>,
 }
@@ -53,10 +56,24 @@ impl ServerTls {
             None => builder.with_no_client_auth(),
         };
         let config = builder.with_single_cert(chain, key);
-        let mut config = config.map_err(|error| of_cert(&tls.key, error.to_string()))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        let config = config.map_err(|error| of_cert(&tls.key, error.to_string()))?;
+        let speaking = |protocols: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
         let files = [&tls.certificate, &tls.key].into_iter().chain(&tls.authority);
-        Ok(Self { config: Arc::new(config), files: files.cloned().collect() })
+        Ok(Self {
+            dot: speaking(OF_DOT),
+            https: speaking(OF_HTTPS),
+            files: files.cloned().collect(),
+        })
+    }
+
+    /// What handshakes at an address of this scheme need.
+    #[must_use]
+    pub fn config(&self, scheme: Scheme) -> &Arc<ServerConfig> {
+        if scheme == Scheme::Https { &self.https } else { &self.dot }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `tls`: the certificate of a block's `tls://` listeners, and what is asked of clients.
+//! `tls`: the certificate of a block's `tls://` and `https://` listeners, and what is asked of
+//! clients.
 //!
 //! The options are read here; `config` reads the files. `crate::tcp` serves the connections.
 
@@ -121,8 +122,8 @@ pub(crate) fn read(statement: &Statement, block: &mut ServerBlock, context: &mut
         place: context.place(statement.name.span),
     };
     statement.read_settings(SETTINGS, &mut tls, context);
-    if block.keys.iter().all(|key| key.scheme != Scheme::Tls) {
-        let message = "'tls' in a block without a zone that begins with `tls://`";
+    if block.keys.iter().all(|key| !matches!(key.scheme, Scheme::Tls | Scheme::Https)) {
+        let message = "'tls' in a block without a zone that begins with `tls://` or `https://`";
         let mistake = Mistake::warning(statement.name.span, message).label("not used");
         context.report(mistake.help("write `tls://` before a zone, as in `tls://.`"));
     }
