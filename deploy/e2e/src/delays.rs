@@ -26,21 +26,29 @@ pub fn until(server: &Server, question: &Question, is_right: impl Fn(&Answer) ->
     }
 }
 
+/// When the first right answer came, from the start of the clock.
+pub struct Answered {
+    /// The query for it was sent. From then on it is the latency of any query.
+    pub asked_after: Duration,
+    pub after: Duration,
+}
+
 /// The same for a server under load: a query without a response after `limit` is repeated.
 pub fn until_despite_losses(
     server: &Server,
     question: &Question,
     limit: Duration,
     is_right: impl Fn(&Answer) -> bool,
-) -> Duration {
+) -> Answered {
     let began = Instant::now();
     loop {
+        let asked_after = began.elapsed();
         let answer = over_udp(server.address(), question, limit);
-        let delay = began.elapsed();
+        let after = began.elapsed();
         if answer.as_ref().is_ok_and(&is_right) {
-            return delay;
+            return Answered { asked_after, after };
         }
-        assert!(delay < LOST, "no change after {LOST:?}: {question} is {answer:?}");
+        assert!(after < LOST, "no change after {LOST:?}: {question} is {answer:?}");
     }
 }
 

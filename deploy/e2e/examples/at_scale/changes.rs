@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::base::iana::Rtype;
 use e2e::answer::Answer;
-use e2e::delays::{Delays, until_despite_losses};
+use e2e::delays::{Answered, Delays, until_despite_losses};
 use e2e::load::{Load, Report};
 use e2e::question::Question;
 use e2e::server::{Kind, Server};
@@ -34,8 +34,24 @@ const QUERY_LIMIT: Duration = Duration::from_millis(20);
 
 /// Delays of the changed answers.
 struct Changes {
-    service_made: Delays,
-    endpoint_moved: Delays,
+    service_made: ChangeDelays,
+    endpoint_moved: ChangeDelays,
+}
+
+/// Delays of one kind of change.
+struct ChangeDelays {
+    answered: Delays,
+    /// Without the latency of the query itself.
+    asked: Delays,
+}
+
+impl ChangeDelays {
+    fn new(all: &[Answered]) -> Self {
+        Self {
+            answered: Delays::new(all.iter().map(|one| one.after).collect()),
+            asked: Delays::new(all.iter().map(|one| one.asked_after).collect()),
+        }
+    }
 }
 
 pub(crate) fn measure_idle(scene: &Scene, count: usize) -> Vec<Row> {
@@ -141,16 +157,19 @@ fn beside_changes(scene: &Scene, server: &Server, load: impl FnOnce() -> Report 
 
 fn rows(suffix: &str, changes: &[Changes; 2]) -> Vec<Row> {
     let [ringdns, coredns] = changes;
-    vec![
-        Row::delays(
-            format!("Service made{suffix} → answered"),
-            [&ringdns.service_made, &coredns.service_made],
-        ),
-        Row::delays(
-            format!("endpoint moved{suffix} → answered"),
-            [&ringdns.endpoint_moved, &coredns.endpoint_moved],
-        ),
-    ]
+    let kinds = [
+        ("Service made", [&ringdns.service_made, &coredns.service_made]),
+        ("endpoint moved", [&ringdns.endpoint_moved, &coredns.endpoint_moved]),
+    ];
+    let rows = kinds.into_iter().flat_map(|(change, delays)| {
+        let answered = delays.map(|delays| &delays.answered);
+        let asked = delays.map(|delays| &delays.asked);
+        [
+            Row::delays(format!("{change}{suffix} → answered"), answered),
+            Row::delays(format!("{change}{suffix} → that query sent"), asked),
+        ]
+    });
+    rows.collect()
 }
 
 fn changes(scene: &Scene, server: &Server, count: usize) -> Changes {
@@ -167,7 +186,7 @@ fn changes(scene: &Scene, server: &Server, count: usize) -> Changes {
         until(&question, &Answer::is_nxdomain);
         delay
     });
-    let made = made.collect();
+    let made: Vec<_> = made.collect();
     let moved = (0..count).map(|index| {
         // Every fifth Service is headless, as is the first of each namespace.
         let service = index * 5 % scene.service_count;
@@ -183,6 +202,6 @@ fn changes(scene: &Scene, server: &Server, count: usize) -> Changes {
         until(&service_question(service), &|answer| is_right(service, answer));
         delay
     });
-    let moved = moved.collect();
-    Changes { service_made: Delays::new(made), endpoint_moved: Delays::new(moved) }
+    let moved: Vec<_> = moved.collect();
+    Changes { service_made: ChangeDelays::new(&made), endpoint_moved: ChangeDelays::new(&moved) }
 }

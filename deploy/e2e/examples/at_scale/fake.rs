@@ -170,7 +170,7 @@ fn one_at_a_time(fake: &FakeApi, server: &Server, scale: &FakeScale) -> Delays {
         until_despite_losses(server, &service_question(index), QUERY_LIMIT, |answer| {
             answer.data_of(Rtype::A).len() == ENDPOINTS_PER_SERVICE
         });
-        delay
+        delay.after
     });
     Delays::new(delays.collect())
 }
