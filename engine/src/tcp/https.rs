@@ -280,6 +280,10 @@ impl Drop for InProgress<'_> {
         idle_since.set(Instant::now());
         is_first.set(false);
         connection.shared.connections.borrow_mut().touch(connection.ticket);
+        if connection.shared.is_draining.get() {
+            // Accepted so late that `TcpService::drain` has not woken it.
+            connection.outbox.wake.notify_one();
+        }
     }
 }
 
