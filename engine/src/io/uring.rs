@@ -223,6 +223,35 @@ impl Uring {
         is_any_empty
     }
 
+    /// Makes a place free that may still hold a listener that closes: its last responses leave, and
+    /// its receive ends, whose completions would be taken for those of the next listener. What it
+    /// still holds is lost.
+    fn vacate(&mut self, listener: ListenerId) -> io::Result<()> {
+        if self.listeners[listener.0].is_none() {
+            return Ok(());
+        }
+        self.stop_receiving(listener.0);
+        self.enter(0)?;
+        self.take_completions();
+        for _ in 0..COMPLETIONS {
+            if self.listeners[listener.0].as_ref().is_none_or(|one| !one.is_receiving) {
+                break;
+            }
+            self.enter(1)?;
+            self.take_completions();
+        }
+        let Self { received, memory, .. } = self;
+        received.retain(|(of, buffer)| {
+            let is_kept = *of != listener;
+            if !is_kept {
+                memory.give_back(*buffer);
+            }
+            is_kept
+        });
+        self.listeners[listener.0] = None;
+        Ok(())
+    }
+
     /// Closes the listeners that are empty, unless sends are queued: those name the socket by its
     /// number.
     fn close_empty(&mut self) {
@@ -316,11 +345,7 @@ impl Uring {
 
 impl DatagramIo for Uring {
     fn open(&mut self, listener: ListenerId, socket: UdpSocket) -> io::Result<()> {
-        if self.listeners[listener.0].is_some() {
-            // The place still holds a listener that closes: send its last responses first.
-            let _ = self.ring.submit();
-            self.take_back_sent();
-        }
+        self.vacate(listener)?;
         let drops = Drops::until_now(&socket);
         self.listeners[listener.0] =
             Some(UringListener { socket, is_receiving: false, closing: Closing::No, drops });
@@ -508,4 +533,44 @@ fn await_edge(poller: &OwnedFd) -> io::Result<()> {
 /// first.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Build, Metrics};
+
+    /// The end of the old receive is not taken for that of the new one.
+    #[test]
+    fn a_place_is_used_again_while_its_listener_closes() {
+        let (bell, _ringer) = Bell::new().unwrap();
+        let metrics = Metrics::new(Build::default(), 1).shard(0);
+        let mut uring = Uring::new(Rc::new(bell), metrics).unwrap();
+        let (place, other) = (ListenerId(3), ListenerId(4));
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = |to: &UdpSocket| client.send_to(b"query", to.local_addr().unwrap()).unwrap();
+        for _ in 0..20 {
+            let [first, second, beside] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+            let [to_second, to_beside] = [&second, &beside].map(|one| one.try_clone().unwrap());
+            send(&first);
+            uring.open(place, first).unwrap();
+            uring.open(other, beside).unwrap();
+            uring.turn().unwrap();
+            send(&to_beside);
+            uring.close(place);
+            uring.open(place, second).unwrap();
+            send(&to_second);
+            uring.turn().unwrap();
+            assert!(uring.listeners[place.0].as_ref().is_some_and(|one| one.is_receiving));
+            let mut from = Vec::new();
+            while let Some(datagram) = uring.next() {
+                from.push(datagram.listener);
+                uring.recycle(datagram);
+            }
+            from.sort_unstable();
+            assert_eq!(from, [place, other]);
+            uring.close(place);
+            uring.close(other);
+        }
+    }
 }
