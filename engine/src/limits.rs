@@ -199,7 +199,7 @@ pub const TCP_BACKLOG: i32 = 4096;
 pub const TCP_CONNECTIONS_MAX: usize = 16384;
 
 /// TLS handshakes of one shard in progress: each holds a session before its client has sent a
-/// query. Further connections are closed, and their clients try again.
+/// query. Beyond it the one that began first ends.
 pub const TLS_HANDSHAKES_MAX: usize = 256;
 
 /// Reads of a TLS session, of 4 KiB or more each, before other connections have a turn.

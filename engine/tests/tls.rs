@@ -246,6 +246,17 @@ fn handshakes_end_in_time() {
 }
 
 #[test]
+fn silent_clients_keep_no_others_out() {
+    let identity = Identity::new(&["dns.test"]);
+    let server = Server::start("uring", &identity, "tls cert.pem key.pem");
+    let _silent: Vec<_> = (0..800).map(|_| server.connect().unwrap()).collect();
+    for _ in 0..8 {
+        let mut client = server.tls(&config(&identity, None, &TLS13)).unwrap();
+        assert_eq!(answers(&mut client, "www.test", 1).unwrap(), 1);
+    }
+}
+
+#[test]
 fn clients_are_verified_as_the_corefile_says() {
     let mut identity = Identity::new(&["dns.test"]);
     // Its certificate, with CA:TRUE, is in the file of the authorities itself.

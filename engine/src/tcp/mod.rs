@@ -44,7 +44,7 @@ use crate::responder::Responder;
 use connection::ClientConnection;
 use https::HttpsConnection;
 use output::Output;
-use recency::Recency;
+use recency::{Recency, Ticket};
 use stream::{ClientStream, TlsStream};
 
 /// The TCP listeners of one shard, and the state that its connections share.
@@ -81,8 +81,8 @@ struct TcpShared {
     buffers: RefCell<Buffers>,
     /// The open connections, by when they last answered a query or took a part of a response.
     connections: RefCell<Recency<Rc<Outbox>>>,
-    /// TLS handshakes in progress.
-    handshake_count: Cell<usize>,
+    /// TLS handshakes in progress, by their beginning. Notified to end one.
+    handshakes: RefCell<Recency<Rc<Notify>>>,
     /// Listeners that close and still accept the connections that have begun.
     closing_count: Cell<usize>,
     /// Connections end once they owe no response.
@@ -103,7 +103,7 @@ impl TcpService {
             shared: Rc::new(TcpShared {
                 buffers: RefCell::new(buffers),
                 connections: RefCell::default(),
-                handshake_count: Cell::new(0),
+                handshakes: RefCell::default(),
                 closing_count: Cell::new(0),
                 is_draining: Cell::new(false),
             }),
@@ -159,8 +159,8 @@ impl TcpService {
     /// Whether nothing is left to drain.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let TcpShared { connections, handshake_count, closing_count, .. } = &*self.shared;
-        connections.borrow().len() + handshake_count.get() + closing_count.get() == 0
+        let TcpShared { connections, handshakes, closing_count, .. } = &*self.shared;
+        connections.borrow().len() + handshakes.borrow().len() + closing_count.get() == 0
     }
 }
 
@@ -241,16 +241,16 @@ impl Acceptor {
 
     /// Begins a TLS session, and serves it.
     async fn shake_hands(self, stream: TcpStream, address: SocketAddr, config: Arc<ServerConfig>) {
-        let in_progress = &self.shared.handshake_count;
         let patience = self.responder.borrow().timeouts(self.listener).read;
-        let mut session = None;
-        if in_progress.get() < TLS_HANDSHAKES_MAX {
-            in_progress.set(in_progress.get() + 1);
-            let accepted = timeout(patience, TlsAcceptor::from(config).accept(stream)).await;
-            in_progress.set(in_progress.get() - 1);
-            session = accepted.ok().and_then(Result::ok);
-        }
-        let Some(session) = session else {
+        let one_too_many = Rc::new(Notify::new());
+        let ticket = self.begin_handshake(&one_too_many);
+        let accepted = tokio::select! {
+            biased;
+            accepted = timeout(patience, TlsAcceptor::from(config).accept(stream)) => accepted,
+            () = one_too_many.notified() => Ok(Err(io::ErrorKind::ConnectionAborted.into())),
+        };
+        self.shared.handshakes.borrow_mut().remove(ticket);
+        let Some(session) = accepted.ok().and_then(Result::ok) else {
             return self.responder.borrow().metrics().count(ShardEvent::TlsHandshakeFailed, 1);
         };
         let https = self.responder.borrow().https(self.listener);
@@ -259,6 +259,16 @@ impl Acceptor {
         }
         let (stream, session) = session.into_inner();
         self.serve(TlsStream::new(stream, session), address);
+    }
+
+    /// Ends the oldest handshake if there are too many: clients that say nothing must not keep the
+    /// others out.
+    fn begin_handshake(&self, one_too_many: &Rc<Notify>) -> Ticket {
+        let handshakes = &mut *self.shared.handshakes.borrow_mut();
+        if handshakes.len() >= TLS_HANDSHAKES_MAX {
+            handshakes.remove_oldest().iter().for_each(|oldest| oldest.notify_one());
+        }
+        handshakes.admit(Rc::clone(one_too_many))
     }
 
     fn serve(&self, stream: impl ClientStream + 'static, address: SocketAddr) {
