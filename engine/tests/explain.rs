@@ -3,14 +3,21 @@
 //! `explain/*.txt` are explanations of names of the example cluster; `BLESS=1` writes all of them
 //! anew. No upstream is asked, and no socket opens.
 
+#[path = "rig/child.rs"]
+mod child;
 #[path = "rig/port.rs"]
 mod port;
+#[path = "rig/query.rs"]
+mod query;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use child::TestChild;
 use tempfile::TempDir;
 
 /// How long a server may take to start.
@@ -242,6 +249,63 @@ fn a_running_server() {
         let errors = String::from_utf8_lossy(&refused.stderr);
         assert!(!refused.status.success() && errors.contains(expected), "{errors}");
     }
+}
+
+/// An expired answer is refreshed, but not for an explanation that must ask no upstream.
+#[test]
+fn no_upstream_is_asked() {
+    let folder = TempDir::new().expect("a folder");
+    let [dns, upstream, http] = [(); 3].map(|()| port::free());
+    let corefile = format!(
+        ".:{dns} {{\n bind 127.0.0.1\n prometheus 127.0.0.1:{http}\n ready 127.0.0.1:{http}\n \
+         cache {{\n serve_stale 1h\n success 99 9 0\n }}\n forward . 127.0.0.1:{upstream}\n}}\n\
+         .:{upstream} {{\n bind 127.0.0.1\n prometheus 127.0.0.1:{http}\n \
+         hosts {{\n 10.0.0.1 a.example\n ttl 1\n }}\n}}\n"
+    );
+    fs::write(folder.path().join("Corefile"), corefile).expect("a written file");
+    let server = Command::new(env!("CARGO_BIN_EXE_ringdns"))
+        .args(["-conf", "Corefile", "-quiet"])
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .spawn();
+    let _server = TestChild(server.expect("a process"));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.connect(("127.0.0.1", dns)).expect("an address");
+    socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time limit");
+    let began = Instant::now();
+    while socket.send(&query::query("a.example", 1)).is_err() || socket.recv(&mut [0; 512]).is_err()
+    {
+        assert!(began.elapsed() < PATIENCE, "no response");
+    }
+    let count = |family: &str, port: u16| -> f64 {
+        let scrape = get(http, "/metrics");
+        let server = format!("server=\"dns://127.0.0.1:{port}\"");
+        let lines = scrape.lines().filter(|line| line.starts_with(family));
+        let lines = lines.filter(|line| line.contains(&server));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    let upstream_count = || count("coredns_dns_requests_total", upstream);
+    let asked = upstream_count();
+    assert!(asked > 0.0);
+    std::thread::sleep(Duration::from_millis(2200));
+    let address = format!("127.0.0.1:{http}");
+    let explained = shown(folder.path(), &["a.example", "--server", &address]);
+    assert!(explained.contains("a.example. 0 IN A 10.0.0.1"), "{explained}");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(upstream_count(), asked);
+    // The explanation is counted, with its duration.
+    let [requests, durations] =
+        ["coredns_dns_requests_total", "coredns_dns_request_duration_seconds_count"]
+            .map(|family| count(family, dns));
+    assert_eq!(requests, durations);
+}
+
+fn get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("a response");
+    text
 }
 
 #[test]

@@ -70,11 +70,17 @@ async fn run(request: ExplainRequest, shared: Rc<RefCell<Responder>>) {
     let mut recorder = Recorder::default();
     let answer = {
         let responder = &mut *shared.borrow_mut();
+        responder.resolver().take_fills(now);
         let mut packet = InsidePacket { message: &mut buffer, peer: Some(peer) };
         let action = responder.answer_recorded(&arrival, &mut packet, &mut recorder);
-        // The look-ups of a pursuit may lead to upstreams too.
-        let is_forbidden = matches!(action, Action::Ask(_)) && !asks_upstreams;
-        (!is_forbidden).then(|| responder.carry_out(action, now, &shared))
+        let answer = match action {
+            // The look-ups of a pursuit may lead to upstreams too.
+            Action::Ask(_) if !asks_upstreams => None,
+            Action::ReplyAndRefresh(len, _) if !asks_upstreams => Some(Awaited::Written(len)),
+            action => Some(responder.carry_out(action, now, &shared)),
+        };
+        responder.finish_batch(now);
+        answer
     };
     let outcome = match answer {
         None => ExplainedOutcome::UpstreamsNotAsked,

@@ -255,7 +255,7 @@ impl Responder {
         }
     }
 
-    /// Does what an action asks for, whose response a task of this thread wants. `shared`: this
+    /// Carries out an action for a task of this thread, which wants the response. `shared`: this
     /// responder.
     pub(crate) fn carry_out(
         &mut self,
@@ -341,7 +341,7 @@ impl Responder {
         &self.metrics
     }
 
-    /// Ends a batch: counts its duration for each of its responses.
+    /// Ends a batch, or the query of a task: counts its duration for each of its responses.
     pub fn finish_batch(&mut self, began: Instant) {
         self.metrics.finish_batch(began.elapsed());
         self.resolver.publish_look_ups();

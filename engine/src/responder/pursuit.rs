@@ -292,4 +292,5 @@ fn ask_again(
         Action::Ask(request) => responder.begin(*request, Some(return_to), now, shared),
         Action::Drop => return_to.drop_query(),
     }
+    responder.finish_batch(now);
 }
