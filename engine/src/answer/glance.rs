@@ -67,7 +67,8 @@ impl Looked {
 }
 
 impl Glance<'_> {
-    /// Reads the packet in full. What was found out of a name that was not read whole is forgotten.
+    /// Reads the packet in full. If the name had not been read whole, what was found for it is
+    /// forgotten.
     pub(super) fn read(&mut self, packet: &[u8], name: &mut Name) -> ClientPacket {
         match self {
             Self::LookedUp { stored: Some(_), .. } => query::read_again(packet, name),

@@ -1,8 +1,8 @@
 //! When freed memory goes back to the system.
 //!
 //! The allocator, mimalloc, keeps it for a second, and returns it only when it is called again. In
-//! a quiet cluster that would be never: 10,000 Services kept 6 of 57 MiB. And what is used again
-//! before that is in memory as a whole, although a part of it may be all that is needed.
+//! a quiet cluster that would be never: 10,000 Services kept 6 of 57 MiB. And if a part of a freed
+//! block is used again within that second, the whole block stays in memory.
 
 use std::ffi::{c_int, c_long};
 

@@ -204,9 +204,8 @@ pub(crate) fn divert_connections(listener: &impl AsFd) -> bool {
 }
 
 /// Takes a socket that is about to close from those that share its address, and diverts it: sockets
-/// that are bound to the address from now on share it without this one. Both are allowed to reuse
-/// the address instead, this one from now on and those while they are bound. False if the kernel
-/// refuses.
+/// that are bound to the address from now on share it without this one. That takes SO_REUSEADDR, of
+/// this socket from now on, and of the new ones while they are bound. False if the kernel refuses.
 pub(crate) fn retire(socket: &UdpSocket) -> bool {
     let shared = SockRef::from(socket);
     shared.set_reuse_address(true).is_ok() && shared.set_reuse_port(false).is_ok() && divert(socket)

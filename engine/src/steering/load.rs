@@ -21,7 +21,7 @@ const BUSY_OVER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct LoadMeter {
     metrics: Arc<ShardMetrics>,
-    /// The thread's CPU time. `None` on a kernel that does not tell it.
+    /// The thread's CPU time. `None` on a kernel that does not report it.
     cpu_time: Option<File>,
     /// At the last look.
     answers: u64,
