@@ -209,8 +209,38 @@ pub const TLS_READS_MAX: usize = 32;
 pub const TLS_UNSENT_LEN_MAX: usize = 2 + 65535;
 const _: () = assert!(TLS_UNSENT_LEN_MAX == TCP_READ_LEN);
 
-/// Responses in flight for one connection. At the bound nothing more is read from it.
+/// Bytes of a response of the maximum length, with its length field.
+pub const TCP_RESPONSE_LEN_MAX: usize = 2 + wire::reply::MESSAGE_LEN_MAX;
+
+/// Responses in flight for one connection, and streams of one over HTTP/2. At the bound nothing
+/// more is read from it.
 pub const TCP_PENDING_MAX: usize = 128;
+
+/// Bytes that the connections of one shard may owe their peers, over TCP and TLS: responses that
+/// the peers have not taken, and `TCP_PENDING_LEN` for each in flight. No connection may owe more
+/// than is left, so something is always left: nothing more is read from it, and a response that is
+/// too long for the rest becomes a SERVFAIL. So a client that takes nothing, or now and then a
+/// byte, leaves room for others.
+pub const TCP_OWED_LEN_MAX: usize = 2 * TCP_PENDING_MAX * TCP_RESPONSE_LEN_MAX;
+const _: () = assert!(TCP_OWED_LEN_MAX >> 20 == 16);
+/// What a response in flight counts. Nobody knows its length yet; most are shorter.
+pub const TCP_PENDING_LEN: usize = 1 << 10;
+/// Bytes of that SERVFAIL with its length: a header and a question of the maximum length.
+pub const TCP_REFUSAL_LEN_MAX: usize = 2 + 12 + wire::name::NAME_LEN_MAX + 4;
+/// Beyond it, each connection may owe less than two responses, and a SERVFAIL for each in flight;
+/// TLS keeps one response more. With what waits in the common buffer, the connections of a shard
+/// have less than 4 GiB of responses, in vectors of up to twice the size. A client needs 16,384
+/// connections for that; one has at most 8 MiB.
+const _: () = assert!(
+    TCP_OWED_LEN_MAX
+        + TCP_WRITE_LEN
+        + TCP_CONNECTIONS_MAX
+            * (2 * TCP_RESPONSE_LEN_MAX
+                + TCP_PENDING_MAX * TCP_REFUSAL_LEN_MAX
+                + TLS_UNSENT_LEN_MAX)
+        < 4 << 30
+);
+const _: () = assert!((TCP_OWED_LEN_MAX / 2) >> 20 == 8);
 
 /// Bytes per read from one connection: a message of the maximum length with its length field, or a
 /// thousand of up to 62 bytes.
@@ -233,7 +263,8 @@ pub const HTTPS_SEND_LEN_MAX: usize = 65535;
 /// Time for the whole first query, and for any query from its first byte (CoreDNS's `timeouts`
 /// read).
 pub const TCP_READ_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time for the peer to take a response.
+/// Time for the peer to take a part of its responses. It begins anew with each part:
+/// `TCP_OWED_LEN_MAX` bounds what a slow peer keeps.
 pub const TCP_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between queries (RFC 7766, section 6.2.3).
 pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);

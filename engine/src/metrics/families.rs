@@ -23,7 +23,7 @@ use super::shard::ShardEvent;
 use super::{Facts, LabelSet, MetricsSources, NodeErrors, ShardRestarts, lock};
 
 /// Counters by shard: family, help, event.
-const SHARD_COUNTERS: [(&str, &str, ShardEvent); 9] = [
+const SHARD_COUNTERS: [(&str, &str, ShardEvent); 10] = [
     ("ringdns_batches", "Batches of packets", ShardEvent::Batch),
     ("ringdns_tables_taken", "Table generations received", ShardEvent::TableTaken),
     (
@@ -40,6 +40,11 @@ const SHARD_COUNTERS: [(&str, &str, ShardEvent); 9] = [
         ShardEvent::TcpEvicted,
     ),
     ("ringdns_tcp_accept_errors", "Failed accepts", ShardEvent::TcpAcceptFailed),
+    (
+        "ringdns_tcp_responses_refused",
+        "Responses that became SERVFAIL because the client had not taken those before",
+        ShardEvent::TcpResponseRefused,
+    ),
     (
         "ringdns_tls_handshake_errors",
         "TLS handshakes that failed or were too many",

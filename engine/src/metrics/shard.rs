@@ -53,6 +53,8 @@ pub enum ShardEvent {
     /// The connection was closed because `TCP_CONNECTIONS_MAX` were open.
     TcpEvicted,
     TcpClosed,
+    /// A response became a SERVFAIL, because its client does not take those before it.
+    TcpResponseRefused,
     TcpAcceptFailed,
     /// A handshake failed, took too long, or was one too many.
     TlsHandshakeFailed,

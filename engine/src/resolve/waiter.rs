@@ -313,7 +313,11 @@ impl LateAnswers {
     fn deliver(&self, return_to: ReturnTo, len: usize) {
         let message = &self.message[..len];
         match return_to {
-            ReturnTo::Tcp(outbox) => outbox.deliver(message),
+            ReturnTo::Tcp(outbox) => {
+                if !outbox.deliver(message) {
+                    self.metrics.count(ShardEvent::TcpResponseRefused, 1);
+                }
+            }
             ReturnTo::Udp(to) => {
                 let copy = self.sockets[to.listener.0].as_ref();
                 if copy.is_some_and(|copy| late::send(&copy.socket, &to, message).is_err()) {

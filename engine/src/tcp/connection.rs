@@ -18,7 +18,6 @@ use super::recency::Ticket;
 use super::stream::ClientStream;
 use super::{Buffers, TcpShared};
 use crate::client::{Arrival, Family, ListenerId, Packet, Transport};
-use crate::limits::TCP_PENDING_MAX;
 use crate::metrics::ShardEvent;
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::outbox::Outbox;
@@ -39,10 +38,6 @@ pub(super) struct ClientConnection<S> {
     unanswered: Vec<u8>,
     /// Responses of the last exchange, before they are sent.
     answered: Option<OutputPart>,
-    /// Responses that the peer has not taken yet.
-    unsent: Vec<u8>,
-    /// Bytes of `unsent` that it has taken.
-    sent_len: usize,
     query_count: u32,
     /// Nothing more is read; the connection ends when everything is answered and sent.
     is_ending: bool,
@@ -101,7 +96,7 @@ impl<S: ClientStream> ClientConnection<S> {
         responder: &Rc<RefCell<Responder>>,
         shared: &Rc<TcpShared>,
     ) -> Self {
-        let outbox = Rc::new(Outbox::default());
+        let outbox = Rc::new(Outbox::new(&shared.owed));
         Self {
             stream,
             listener,
@@ -114,8 +109,6 @@ impl<S: ClientStream> ClientConnection<S> {
             outbox,
             unanswered: Vec::new(),
             answered: None,
-            unsent: Vec::new(),
-            sent_len: 0,
             query_count: 0,
             is_ending: false,
             has_progressed: false,
@@ -216,11 +209,12 @@ impl<S: ClientStream> ClientConnection<S> {
     /// What to wait for: `wanted`, unless something else comes first.
     fn settle(&self, wanted: Waiting) -> Waiting {
         let pending_count = self.outbox.pending_count.get();
-        if !self.unsent.is_empty() || self.stream.has_unsent() {
+        if self.outbox.has_unsent() || self.stream.has_unsent() {
             Waiting::Peer
         } else if self.is_ending {
             if pending_count == 0 { Waiting::End } else { Waiting::Answers }
-        } else if pending_count >= TCP_PENDING_MAX {
+        } else if !self.outbox.has_room(0) {
+            debug_assert!(pending_count > 0, "a connection that owes nothing has room");
             Waiting::Answers
         } else {
             wanted
@@ -232,15 +226,14 @@ impl<S: ClientStream> ClientConnection<S> {
         if self.unanswered.is_empty() { Waiting::Query } else { Waiting::Nothing }
     }
 
-    /// Sends the responses that have arrived.
+    /// Sends the responses that have arrived, unless the peer is yet to take earlier ones.
     fn take_answers(&mut self, before: Waiting) -> Waiting {
-        let outbox = Rc::clone(&self.outbox);
-        let mut answers = outbox.answers.borrow_mut();
-        self.has_progressed = !answers.is_empty() && before != Waiting::Peer;
-        if !self.write(&answers) {
-            return Waiting::End;
+        if before != Waiting::Peer {
+            self.has_progressed = self.outbox.has_unsent();
+            if self.send_unsent().is_none() {
+                return Waiting::End;
+            }
         }
-        answers.clear();
         // The peer may have taken everything by now.
         let is_over = matches!(before, Waiting::Answers | Waiting::Peer);
         self.settle(if is_over { self.next_input() } else { before })
@@ -279,7 +272,7 @@ impl<S: ClientStream> ClientConnection<S> {
         let wanted = match stopped {
             Stopped::Input(InputEnd::Empty) => Waiting::Query,
             Stopped::Input(InputEnd::MessageCut) => Waiting::RestOfQuery,
-            Stopped::OutputFull | Stopped::ManyPending => Waiting::Nothing,
+            Stopped::OutputFull | Stopped::OwesMuch => Waiting::Nothing,
             Stopped::Input(InputEnd::NotDns) | Stopped::QueriesSpent => {
                 self.is_ending = true;
                 Waiting::End
@@ -328,7 +321,7 @@ impl<S: ClientStream> ClientConnection<S> {
             let ahead = look_ahead(responder, self.listener, rest, &mut places);
             for (place, (query, looked)) in places[..ahead.count].iter().enumerate() {
                 let room = &mut output[answers.output_len..];
-                if let Some(stopped) = self.limit(room.len()) {
+                if let Some(stopped) = self.limit(room.len(), answers.output_len) {
                     break 'all stopped;
                 }
                 let (length, message) = room.split_at_mut(LENGTH_LEN);
@@ -363,12 +356,13 @@ impl<S: ClientStream> ClientConnection<S> {
         (answers, stopped)
     }
 
-    /// Why the next message must wait, or gets no response; `room_len`: room for responses.
-    fn limit(&self, room_len: usize) -> Option<Stopped> {
+    /// Why the next message must wait, or gets no response. `room_len`: room for responses;
+    /// `output_len`: those of this exchange.
+    fn limit(&self, room_len: usize, output_len: usize) -> Option<Stopped> {
         if self.timeouts.max_tcp_queries.is_some_and(|max| self.query_count >= max) {
             Some(Stopped::QueriesSpent)
-        } else if self.outbox.pending_count.get() >= TCP_PENDING_MAX {
-            Some(Stopped::ManyPending)
+        } else if !self.outbox.has_room(output_len) {
+            Some(Stopped::OwesMuch)
         } else if room_len < LENGTH_LEN + MESSAGE_LEN_MAX {
             Some(Stopped::OutputFull)
         } else {
@@ -378,37 +372,35 @@ impl<S: ClientStream> ClientConnection<S> {
 
     /// Writes as much as the peer takes and keeps the rest. False if the connection is broken.
     fn write(&mut self, bytes: &[u8]) -> bool {
-        if bytes.is_empty() {
-            return true;
-        }
         let mut written = 0;
-        if self.unsent.is_empty() {
+        if !self.outbox.has_unsent() {
             written = match self.stream.try_write(bytes) {
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(_) => return false,
             };
         }
-        self.unsent.extend_from_slice(&bytes[written..]);
+        if written < bytes.len() {
+            self.outbox.hold(&[&bytes[written..]]);
+        }
         true
     }
 
-    /// Sends more of `unsent`.
+    /// Sends responses that the peer has not taken. Returns how many bytes, or `None` if the
+    /// connection is broken.
+    fn send_unsent(&mut self) -> Option<usize> {
+        match self.outbox.send(|bytes| self.stream.try_write(bytes)) {
+            Ok(written) => Some(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(0),
+            Err(_) => None,
+        }
+    }
+
+    /// Sends more to a peer that is ready for it.
     fn flush(&mut self) -> Waiting {
-        debug_assert!(self.sent_len < self.unsent.len() || self.stream.has_unsent());
-        match self.stream.try_write(&self.unsent[self.sent_len..]) {
-            Ok(written) => {
-                self.sent_len += written;
-                self.has_progressed = written > 0 || !self.stream.has_unsent();
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Waiting::End,
-        }
-        if self.sent_len == self.unsent.len() {
-            // A peer that lagged once may not lag again: free up to a megabyte.
-            self.unsent = Vec::new();
-            self.sent_len = 0;
-        }
+        debug_assert!(self.outbox.has_unsent() || self.stream.has_unsent());
+        let Some(written) = self.send_unsent() else { return Waiting::End };
+        self.has_progressed = written > 0 || !self.stream.has_unsent();
         self.settle(self.next_input())
     }
 }
@@ -419,6 +411,7 @@ impl<S> Drop for ClientConnection<S> {
             self.shared.buffers.borrow_mut().output.give_back(part);
         }
         self.shared.connections.borrow_mut().remove(self.ticket);
+        self.outbox.close();
         self.responder.borrow().metrics().count(ShardEvent::TcpClosed, 1);
     }
 }
@@ -433,8 +426,9 @@ struct AnsweredRun {
 enum Stopped {
     Input(InputEnd),
     OutputFull,
-    /// `TCP_PENDING_MAX` responses are in flight.
-    ManyPending,
+    /// Responses are in flight, or not taken yet, and there is no room for more: see
+    /// `Outbox::has_room`.
+    OwesMuch,
     /// The connection has sent `max_tcp_queries` queries.
     QueriesSpent,
 }

@@ -88,7 +88,7 @@ impl HttpsConnection {
             responder.borrow().metrics().count(ShardEvent::TcpClosed, 1);
             return None;
         };
-        let outbox = Rc::new(Outbox::default());
+        let outbox = Rc::new(Outbox::new(&shared.owed));
         Some(Self {
             listener: *listener,
             // As for TCP: an IPv4 client of a socket for both families is an IPv4 client.

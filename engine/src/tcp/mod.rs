@@ -38,7 +38,7 @@ use crate::limits::{
 };
 use crate::metrics::ShardEvent;
 use crate::plugin::https::HttpsListener;
-use crate::resolve::outbox::Outbox;
+use crate::resolve::outbox::{Outbox, OwedBytes};
 use crate::responder::Responder;
 
 use connection::ClientConnection;
@@ -81,6 +81,8 @@ struct TcpShared {
     buffers: RefCell<Buffers>,
     /// The open connections, by when they last answered a query or took a part of a response.
     connections: RefCell<Recency<Rc<Outbox>>>,
+    /// What the connections owe their peers.
+    owed: Rc<OwedBytes>,
     /// TLS handshakes in progress, by their beginning. Notified to end one.
     handshakes: RefCell<Recency<Rc<Notify>>>,
     /// Listeners that close and still accept the connections that have begun.
@@ -103,6 +105,7 @@ impl TcpService {
             shared: Rc::new(TcpShared {
                 buffers: RefCell::new(buffers),
                 connections: RefCell::default(),
+                owed: Rc::default(),
                 handshakes: RefCell::default(),
                 closing_count: Cell::new(0),
                 is_draining: Cell::new(false),
