@@ -242,6 +242,11 @@ const _: () = assert!(
 );
 const _: () = assert!((TCP_OWED_LEN_MAX / 2) >> 20 == 8);
 
+/// Bytes that each of the two buffers of an idle connection keeps: for usual queries and responses.
+/// What is longer is freed.
+pub const TCP_KEPT_LEN: usize = 1 << 10;
+const _: () = assert!(2 * TCP_KEPT_LEN * TCP_CONNECTIONS_MAX <= 32 << 20);
+
 /// Bytes per read from one connection: a message of the maximum length with its length field, or a
 /// thousand of up to 62 bytes.
 pub const TCP_READ_LEN: usize = 2 + 65535;

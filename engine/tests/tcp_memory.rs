@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use engine::limits::{
-    TCP_OWED_LEN_MAX, TCP_PENDING_MAX, TCP_REFUSAL_LEN_MAX, TCP_RESPONSE_LEN_MAX,
+    TCP_KEPT_LEN, TCP_OWED_LEN_MAX, TCP_PENDING_MAX, TCP_REFUSAL_LEN_MAX, TCP_RESPONSE_LEN_MAX,
 };
 use rig::query::query;
 use rig::{BACKENDS, PATIENCE, Rig, frame, read_frame};
@@ -74,6 +74,12 @@ fn connect(rig: &Rig) -> TcpStream {
     stream
 }
 
+/// Has the server finish everything that came before.
+fn ask_shortly(stream: &mut TcpStream) {
+    stream.write_all(&frame(&query("web.default.svc.cluster.local", 1))).unwrap();
+    assert!(read_frame(stream).is_some_and(|response| response.len() < 100));
+}
+
 fn read_long(stream: &mut TcpStream, count: usize) {
     for number in 0..count {
         let response = read_frame(stream).unwrap_or_else(|| panic!("no response {number}"));
@@ -107,6 +113,34 @@ fn responses_that_nobody_takes_are_bounded(rig: &Rig, long_queries: &[u8]) {
     until_held(before + MARGIN, "all but one are closed");
 }
 
+/// An idle connection keeps no more than small buffers, whatever it has asked.
+fn idle_connections_keep_little(rig: &Rig, long_queries: &[u8]) {
+    let kept_len = CONNECTION_COUNT * 2 * TCP_KEPT_LEN;
+    let mut clients: Vec<_> = (0..CONNECTION_COUNT).map(|_| connect(rig)).collect();
+    clients.iter_mut().for_each(ask_shortly);
+    let before = held_len();
+    // A long query in two pieces.
+    let mut long = query("web.default.svc.cluster.local", 1);
+    long.resize(65_000, 0);
+    let long = frame(&long);
+    for client in &mut clients {
+        client.write_all(&long[..60_000]).unwrap();
+    }
+    until(|| held_len() > before + CONNECTION_COUNT * 50_000, "the server holds the pieces");
+    for client in &mut clients {
+        client.write_all(&long[60_000..]).unwrap();
+        assert!(read_frame(client).is_some());
+        ask_shortly(client);
+    }
+    until_held(before + kept_len + MARGIN / 8, "long queries are answered");
+    for client in &mut clients[..4] {
+        client.write_all(long_queries).unwrap();
+        read_long(client, TCP_PENDING_MAX);
+        ask_shortly(client);
+    }
+    until_held(before + kept_len + MARGIN, "long responses are taken");
+}
+
 fn until(condition: impl Fn() -> bool, what: &str) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -124,6 +158,7 @@ fn tcp_clients_cannot_make_the_server_hold_much() {
     let lines = format!("forward . {} {{\nforce_tcp\n}}", start_upstream());
     let rig = Rig::start_with(BACKENDS[1], (Ipv4Addr::LOCALHOST, 0).into(), &lines);
     let long_queries = frame(&query("long.example", 16)).repeat(TCP_PENDING_MAX);
+    idle_connections_keep_little(&rig, &long_queries);
     responses_that_nobody_takes_are_bounded(&rig, &long_queries);
     rig.fleet.stop(PATIENCE);
 }

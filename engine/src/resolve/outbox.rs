@@ -13,7 +13,8 @@ use wire::edit;
 use wire::header::{AA, Rcode, TC};
 
 use crate::limits::{
-    TCP_OWED_LEN_MAX, TCP_PENDING_LEN, TCP_PENDING_MAX, TCP_REFUSAL_LEN_MAX, TCP_RESPONSE_LEN_MAX,
+    TCP_KEPT_LEN, TCP_OWED_LEN_MAX, TCP_PENDING_LEN, TCP_PENDING_MAX, TCP_REFUSAL_LEN_MAX,
+    TCP_RESPONSE_LEN_MAX,
 };
 
 /// Bytes of the length in front of a message (RFC 1035, section 4.2.2).
@@ -130,8 +131,9 @@ impl Outbox {
         let written = write(&unsent.bytes[unsent.sent_len..])?;
         unsent.sent_len += written;
         if unsent.sent_len == unsent.bytes.len() {
-            // A peer that lagged once may not lag again: free up to some megabytes.
-            *unsent = Unsent::default();
+            unsent.bytes.clear();
+            unsent.bytes.shrink_to(TCP_KEPT_LEN);
+            unsent.sent_len = 0;
         }
         self.count_owed_with(unsent);
         Ok(written)

@@ -18,6 +18,7 @@ use super::recency::Ticket;
 use super::stream::ClientStream;
 use super::{Buffers, TcpShared};
 use crate::client::{Arrival, Family, ListenerId, Packet, Transport};
+use crate::limits::TCP_KEPT_LEN;
 use crate::metrics::ShardEvent;
 use crate::plugin::timeouts::Timeouts;
 use crate::resolve::outbox::Outbox;
@@ -268,6 +269,9 @@ impl<S: ClientStream> ClientConnection<S> {
         debug_assert!(answered.input_len <= len);
         self.has_progressed = answered.input_len > 0;
         self.unanswered.extend_from_slice(&input[answered.input_len..len]);
+        if self.unanswered.len() <= TCP_KEPT_LEN {
+            self.unanswered.shrink_to(TCP_KEPT_LEN);
+        }
         self.answered = output.take(answered.output_len);
         let wanted = match stopped {
             Stopped::Input(InputEnd::Empty) => Waiting::Query,

@@ -2,8 +2,9 @@
 //! shard's thread; each read is answered in one write, after the reads of the other connections
 //! that are ready.
 //!
-//! An idle TCP connection owns no buffer: the shard has one input and one output buffer for all. A
-//! connection keeps only the rest of an incomplete read, and responses that the peer has not taken.
+//! The shard has one input and one output buffer for all connections. A connection keeps only the
+//! rest of an incomplete read, and responses that the peer has not taken; an idle one has at most
+//! `TCP_KEPT_LEN` bytes for each.
 //! Invariant: a borrow of the shard or of its buffers never lasts over an await.
 
 mod connection;
