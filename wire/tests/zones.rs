@@ -271,7 +271,8 @@ impl Model {
         let additional = self.addresses(&servers, at, dnssec_ok);
         let mut authority = servers;
         if dnssec_ok {
-            authority.extend(self.set(at, DS, true));
+            let rtype = if self.has(at, DS) { DS } else { NSEC };
+            authority.extend(self.set(at, rtype, true));
         }
         shown(0, false, [vec![], authority, additional])
     }

@@ -204,12 +204,14 @@ impl ZoneRecords {
         }
         if node.is_delegation(self) {
             flags |= IS_DELEGATION;
-            // DS records go with signatures, though they are none.
+            // DS records go with signatures, though they are none; so does the proof that there is
+            // none (RFC 4035, section 3.1.4.1).
             let has_more = self.is_signed || node.has(TYPE_DS);
             write_both(writer, RowList::Hidden, TYPE_NS, has_more, |writer, is_signed| {
                 node.write(writer, Section::Authority, TYPE_NS, false);
                 if is_signed {
-                    node.write(writer, Section::Authority, TYPE_DS, true);
+                    let rtype = if node.has(TYPE_DS) { TYPE_DS } else { TYPE_NSEC };
+                    node.write(writer, Section::Authority, rtype, true);
                 }
                 self.write_glue(writer, node, is_signed);
             });
