@@ -67,6 +67,20 @@ fn upstreams_keep_the_order_of_addresses_files_and_hosts() {
     });
 }
 
+/// Of a resolver that answers one of the two questions.
+#[test]
+fn the_addresses_of_one_family_are_enough() {
+    run(async {
+        let resolver = Upstream::start(60, Manner::Loses(1));
+        let to = Target::Host { name: "dns.example".into(), port: 5353, is_tls: false };
+        let options =
+            ForwardOptions { to: vec![to], resolver: vec![resolver.address], ..forward(&[]) };
+        let settings = load(&options).await.unwrap();
+        let found: Vec<_> = settings.upstreams.iter().map(|one| one.address.to_string()).collect();
+        assert_eq!(found, ["192.0.2.1:5353"]);
+    });
+}
+
 #[test]
 fn unusable_targets_are_reported_with_their_cause() {
     let folder = tempfile::tempdir().unwrap();

@@ -51,9 +51,19 @@ pub(super) async fn look_up(host: &str, resolvers: &[SocketAddr]) -> Result<Vec<
 }
 
 async fn ask_both(name: &Name<Vec<u8>>, resolver: SocketAddr) -> Result<Vec<IpAddr>, String> {
-    let mut found = ask(name, Rtype::A, resolver).await?;
-    found.extend(ask(name, Rtype::AAAA, resolver).await?);
-    unique(found)
+    let (v4, v6) = tokio::join!(ask(name, Rtype::A, resolver), ask(name, Rtype::AAAA, resolver));
+    match (v4, v6) {
+        (Ok(v4), Ok(v6)) => unique(v4.into_iter().chain(v6)),
+        // The addresses of one family are enough.
+        (Ok(found), Err(problem)) | (Err(problem), Ok(found)) => {
+            if found.is_empty() {
+                Err(problem)
+            } else {
+                unique(found)
+            }
+        }
+        (Err(problem), Err(_)) => Err(problem),
+    }
 }
 
 fn unique(found: impl IntoIterator<Item = IpAddr>) -> Result<Vec<IpAddr>, String> {
