@@ -147,7 +147,8 @@ fn check_servers(key: &str, domain: Option<&str>, servers: &[String]) -> Result<
         return Err(format!("{place}: {} servers are more than {UPSTREAMS_MAX}", servers.len()));
     }
     for server in servers {
-        let is_plain = !server.contains("://") && !server.contains('#');
+        let is_special = |c: char| c.is_whitespace() || matches!(c, '#' | '{' | '}' | '"');
+        let is_plain = !server.contains("://") && !server.contains(is_special);
         let read = target::read(server);
         let (Ok(Target::Dns(_) | Target::LinkLocal { .. } | Target::Host { .. }), true) =
             (read, is_plain)

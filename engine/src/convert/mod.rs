@@ -85,7 +85,9 @@ fn corefile(text: &str) -> Result<Converted, ConvertFailure> {
         line: Some(line),
         text: "unbalanced brace: nothing was converted".to_owned(),
     })?;
-    let mut conversion = Conversion { text, edits: Edits::default(), notes: Vec::new() };
+    let line_starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+    let mut conversion =
+        Conversion { text, line_starts, edits: Edits::default(), notes: Vec::new() };
     for section in &sections {
         retired::convert(section, &mut conversion);
     }
@@ -98,18 +100,20 @@ fn corefile(text: &str) -> Result<Converted, ConvertFailure> {
 /// A Corefile while it is converted.
 struct Conversion<'t> {
     text: &'t str,
+    /// Offsets of all lines but the first.
+    line_starts: Vec<usize>,
     edits: Edits,
     notes: Vec<Note>,
 }
 
 impl Conversion<'_> {
     fn note(&mut self, statement: &OutlineStatement, text: &str) {
-        let line = Some(line_of(self.text, statement.name.range.start));
+        let line = Some(self.line_of(statement.name.range.start));
         self.notes.push(Note { line, text: text.to_owned() });
     }
-}
 
-/// The line of a byte offset, from 1.
-fn line_of(text: &str, at: usize) -> usize {
-    1 + text.get(..at).unwrap_or_default().matches('\n').count()
+    /// The line of a byte offset, from 1.
+    fn line_of(&self, at: usize) -> usize {
+        1 + self.line_starts.partition_point(|start| *start <= at)
+    }
 }

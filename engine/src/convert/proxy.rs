@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
+use super::Conversion;
 use super::edits::lines_of;
-use super::{Conversion, line_of};
 use crate::corefile::outline::{OutlineBody, OutlineStatement, Section, Word};
 use crate::corefile::value::zone::{self, Zone};
 
@@ -163,7 +163,7 @@ fn reorder(proxies: &[&OutlineStatement], conversion: &mut Conversion<'_>) {
         if let Some(moved) = proxies.get(index)
             && !std::ptr::eq(*moved, *proxy)
         {
-            let line = line_of(conversion.text, proxy.name.range.start);
+            let line = conversion.line_of(proxy.name.range.start);
             let why = "of several `forward` lines the first that matches a name is used";
             conversion.note(moved, &format!("moves to line {line}: {why}"));
         }

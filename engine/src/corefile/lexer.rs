@@ -141,11 +141,18 @@ fn fill_in(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> (String, Op
     let mut filled = String::new();
     let mut unset = None;
     let mut rest = text;
+    // By form of reference. Without one end there is none later either, and searching again and
+    // again would take quadratic time.
+    let mut may_end = [true; 2];
     while let Some((before, from)) = rest.find('{').map(|at| rest.split_at(at)) {
-        let reference = [("{$", "}"), ("{%", "%}")].iter().find_map(|(open, close)| {
-            let (name, after) = from.strip_prefix(open)?.split_once(close)?;
-            (!name.is_empty()).then_some((name, after))
-        });
+        let forms = [("{$", "}"), ("{%", "%}")].iter().zip(&mut may_end);
+        let reference =
+            forms.filter(|(_, may_end)| **may_end).find_map(|((open, close), may_end)| {
+                let inside = from.strip_prefix(open)?;
+                let end = inside.split_once(close);
+                *may_end = end.is_some();
+                end.filter(|(name, _)| !name.is_empty())
+            });
         filled.push_str(before);
         match reference {
             Some((name, after)) => {
@@ -220,6 +227,10 @@ mod tests {
         check("{$ZONE}:53 {%ZONE%}", "\ncluster.local:53|cluster.local");
         check("x{$UNSET}y {$} {%%} {$ZONE {%ZONE}", "\nxy|{$}|{%%}|{$ZONE|{%ZONE}");
         check("{{$ZONE}} {$LOOP}", "\n{cluster.local}|{$LOOP}");
+        check("{$a{%b{$ZONE}c{%ZONE%}d{$e", "\nccluster.locald{$e");
+        // Takes hours if each is searched for its end.
+        let unclosed = "{${%".repeat(1 << 20);
+        assert_eq!(fill_in(&unclosed, &variable), (unclosed.clone(), None));
     }
 
     #[test]

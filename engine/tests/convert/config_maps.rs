@@ -312,6 +312,14 @@ fn broken_config_maps() {
             "7: stubDomains: \"a\": listed twice",
         ),
         (
+            kube_dns("data:\n  upstreamNameservers: '[\"fe80::1%a b\"]'\n"),
+            "7: upstreamNameservers: \"fe80::1%a b\" is not an IP",
+        ),
+        (
+            kube_dns("data:\n  upstreamNameservers: '[\"fe80::1%a{\"]'\n"),
+            "7: upstreamNameservers: \"fe80::1%a{\" is not an IP",
+        ),
+        (
             kube_dns(&format!("data:\n  upstreamNameservers: '{many}'\n")),
             "7: upstreamNameservers: 16 servers are more than 15",
         ),

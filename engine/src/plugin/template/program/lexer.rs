@@ -218,18 +218,21 @@ impl<'t> TemplateLexer<'t> {
         };
         let clean = digits.replace('_', "").to_ascii_lowercase();
         let parsed = match clean.get(..2) {
-            Some("0x") => i128::from_str_radix(&clean[2..], 16),
-            Some("0b") => i128::from_str_radix(&clean[2..], 2),
-            Some("0o") => i128::from_str_radix(&clean[2..], 8),
-            Some(_) if clean.starts_with('0') => i128::from_str_radix(&clean, 8),
-            Some(_) | None => clean.parse(),
+            // The parsers below would take another sign.
+            _ if clean.contains(['+', '-']) => None,
+            Some("0x") => i128::from_str_radix(&clean[2..], 16).ok(),
+            Some("0b") => i128::from_str_radix(&clean[2..], 2).ok(),
+            Some("0o") => i128::from_str_radix(&clean[2..], 8).ok(),
+            Some(_) if clean.starts_with('0') => i128::from_str_radix(&clean, 8).ok(),
+            Some(_) | None => clean.parse().ok(),
         };
-        match parsed.map(|number| sign * number) {
-            Ok(number) if i64::try_from(number).is_ok() => {
+        // Without a sign it is positive, so that a negation cannot overflow.
+        match parsed.map(|number: i128| sign * number) {
+            Some(number) if i64::try_from(number).is_ok() => {
                 Ok(LexemeSort::Constant(Value::Integer(number)))
             }
-            Ok(_) | Err(_) if clean.contains(['.', 'e']) => Err(SyntaxError::new(at, NO_FRACTIONS)),
-            Ok(_) | Err(_) => Err(SyntaxError::new(at, format!("bad number syntax: {word:?}"))),
+            Some(_) | None if clean.contains(['.', 'e']) => Err(SyntaxError::new(at, NO_FRACTIONS)),
+            Some(_) | None => Err(SyntaxError::new(at, format!("bad number syntax: {word:?}"))),
         }
     }
 
@@ -317,6 +320,10 @@ mod tests {
         check("{{ \"a }}", &["3: unterminated quoted string"]);
         check("{{ 1.5 }}", &["3: numbers with a fraction are not built"]);
         check("{{ 9z }}", &["3: bad number syntax: \"9z\""]);
+        check("{{ --5 }}", &["3: bad number syntax: \"--5\""]);
+        check("{{ 0x-5 }}", &["3: bad number syntax: \"0x-5\""]);
+        let lowest = i128::MIN.to_string();
+        check(&format!("{{{{ -{lowest} }}}}"), &[&format!("3: bad number syntax: \"-{lowest}\"")]);
         check("{{ a ? b }}", &["5: unexpected '?' in action"]);
         check("{{/* a }}", &["2: unclosed comment"]);
         check("{{ \"\\q\" }}", &["3: unknown escape in quoted string"]);
