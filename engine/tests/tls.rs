@@ -198,9 +198,12 @@ fn queries_are_answered_over_tls() {
                 assert_eq!(read_response(&mut client).unwrap(), 40);
             }
             writer.join().unwrap();
-            // The server ends the session after the client has.
+            // The server ends the session after the client has, which may come with a query.
+            client.conn.writer().write_all(&framed("www.test", 1)).unwrap();
             client.conn.send_close_notify();
             client.flush().unwrap();
+            assert_eq!(read_response(&mut client).unwrap(), 1);
+            client.sock.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             let mut rest = Vec::new();
             assert_eq!(client.read_to_end(&mut rest).unwrap(), 0);
         }

@@ -228,6 +228,12 @@ fn a_connection_ends_after_as_many_queries_as_it_may_send() {
             assert_eq!(id_of(&read_frame(&mut stream).unwrap()), id);
         }
         assert!(read_frame(&mut stream).is_none(), "no further response");
+        // At once, not when the next query comes.
+        let mut stream = rig.tcp();
+        stream.write_all(&(0..21).flat_map(|id| frame(&with_id(id))).collect::<Vec<u8>>()).unwrap();
+        (0..21).for_each(|id| assert_eq!(id_of(&read_frame(&mut stream).unwrap()), id));
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         rig.fleet.stop(PATIENCE);
     }
 }

@@ -127,11 +127,13 @@ impl<S: ClientStream> ClientConnection<S> {
                 Woken::Error => return,
                 Woken::Deadline => {
                     let is_busy = self.outbox.pending_count.get() > 0;
-                    if before == Waiting::Peer || before == Waiting::RestOfQuery || !is_busy {
+                    if before == Waiting::Peer || !is_busy {
                         return;
                     }
                     self.has_progressed = true;
-                    before
+                    // Of a query that does not come whole, only what was asked before is answered.
+                    self.is_ending |= before == Waiting::RestOfQuery;
+                    self.settle(before)
                 }
                 Woken::Shard if self.outbox.is_closed.get() => return,
                 Woken::Shard => match self.take_answers(before) {
@@ -352,6 +354,9 @@ impl<S: ClientStream> ClientConnection<S> {
                 self.query_count = self.query_count.saturating_add(1);
                 answers.input_len += LENGTH_LEN + query.len();
             }
+            if self.has_spent_queries() {
+                break Stopped::QueriesSpent;
+            }
             if let Some(end) = ahead.end {
                 break Stopped::Input(end);
             }
@@ -360,10 +365,14 @@ impl<S: ClientStream> ClientConnection<S> {
         (answers, stopped)
     }
 
+    fn has_spent_queries(&self) -> bool {
+        self.timeouts.max_tcp_queries.is_some_and(|max| self.query_count >= max)
+    }
+
     /// Why the next message must wait, or gets no response. `room_len`: room for responses;
     /// `output_len`: those of this exchange.
     fn limit(&self, room_len: usize, output_len: usize) -> Option<Stopped> {
-        if self.timeouts.max_tcp_queries.is_some_and(|max| self.query_count >= max) {
+        if self.has_spent_queries() {
             Some(Stopped::QueriesSpent)
         } else if !self.outbox.has_room(output_len) {
             Some(Stopped::OwesMuch)

@@ -69,15 +69,18 @@ fn read_all(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
 pub(super) struct TlsStream {
     stream: TcpStream,
     session: ServerConnection,
-    /// The session may hold bytes that were decrypted and not read, for which no socket wakes.
+    /// The session may hold bytes that were decrypted and not read, or its end, for which no socket
+    /// wakes.
     may_hold_bytes: bool,
+    /// The peer has said that no more follows.
+    has_ended: bool,
 }
 
 impl TlsStream {
     pub(super) fn new(stream: TcpStream, mut session: ServerConnection) -> Self {
         session.set_buffer_limit(Some(TLS_UNSENT_LEN_MAX));
         // The client's first query may have come with the end of its handshake.
-        Self { stream, session, may_hold_bytes: true }
+        Self { stream, session, may_hold_bytes: true, has_ended: false }
     }
 
     /// Sends encrypted bytes.
@@ -111,15 +114,19 @@ impl ClientStream for TlsStream {
                 // Many clients close the connection without an end of the session.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 read => {
-                    self.may_hold_bytes = read.as_ref().is_ok_and(|len| *len == buffer.len());
+                    let is_full = read.as_ref().is_ok_and(|len| *len == buffer.len());
+                    self.may_hold_bytes = is_full || self.has_ended;
                     return read;
                 }
             }
             self.session.read_tls(&mut Ciphertext(&self.stream))?;
-            if let Err(error) = self.session.process_new_packets() {
-                // The alert says why; whether it arrives makes no difference.
-                let _ = self.send();
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            match self.session.process_new_packets() {
+                Ok(state) => self.has_ended |= state.peer_has_closed(),
+                Err(error) => {
+                    // The alert says why; whether it arrives makes no difference.
+                    let _ = self.send();
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
             }
         }
         // Others have a turn. The last read may have decrypted a query and emptied the socket.
