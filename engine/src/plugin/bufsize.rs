@@ -32,7 +32,8 @@ impl Plugin for BufSize {
     }
 
     fn put<'a>(&'a self, block: &'a mut BlockDraft, _: &'a LoadContext<'a>) -> Loading<'a> {
-        block.finishes.push(Finish::BufSize(*self));
+        // The last one that runs: `nsid` makes responses longer.
+        block.finishes.insert(0, Finish::BufSize(*self));
         Box::pin(ready(Ok(())))
     }
 }
