@@ -232,9 +232,12 @@ pub fn seen_by<'s>(
         if answered.is_none() {
             witness.see(|| Decision::UnservedType { qtype, qclass });
         }
-        return answered.unwrap_or_else(|| match is_of_block {
-            true => Verdict::Reply(reject_in(block, &exchange.query, Rcode::Refused, message)),
-            false => Verdict::Reply(refuse(&exchange.query.reject(Rcode::Refused), 0, message)),
+        return answered.unwrap_or_else(|| {
+            if is_of_block {
+                return Verdict::Reply(reject_in(block, &exchange.query, Rcode::Refused, message));
+            }
+            let refused = refuse(&exchange.query.reject(Rcode::Refused), qtype, message);
+            Verdict::Reply(Made { counted_as: plan.dropped_as(arrival.listener), ..refused })
         });
     }
     if exchange.is_changed() {
