@@ -240,7 +240,7 @@ pub async fn run(
         let wake_at = if is_delivered(&outlets, &pods) {
             let may_publish = publisher.is_synced() || now >= deadline;
             let deadline = if may_publish { now + IDLE_MAX } else { deadline };
-            let due = outlets.iter().map(|outlet| outlet.housekeeping_due(now));
+            let due = outlets.iter().map(|outlet| outlet.housekeeping_due(&publisher, now));
             let due = due.chain(snapshot.as_ref().map(|snapshot| snapshot.due(now)));
             let due = due.chain([pods.due(&publisher, now), deadline]);
             due.min().unwrap_or(deadline)
@@ -354,8 +354,9 @@ impl Outlet {
     }
 
     /// When housekeeping has to run again.
-    fn housekeeping_due(&self, now: Instant) -> Instant {
-        let is_idle = self.generations.alive_count() <= 1;
+    fn housekeeping_due(&self, publisher: &Publisher, now: Instant) -> Instant {
+        let is_measured = self.measured.0 == publisher.answers(self.number).generation();
+        let is_idle = is_measured && self.generations.alive_count() <= 1;
         let wait = if is_idle { IDLE_MAX } else { HOUSEKEEPING_EVERY };
         self.housekept.map_or(now + HOUSEKEEPING_EVERY, |last| last + wait)
     }

@@ -44,10 +44,15 @@ fn write_apex(pen: &mut Pen<'_>, cluster: &Cluster, external: &External) {
             pen.address(Section::Additional, &server, *address);
         }
         pen.put();
-        pen.put_empty(&parent);
-        pen.begin(&server);
-        pen.answer_addresses(&server, &addresses);
-        pen.put();
+        // Another zone may begin at one of these names, and have records of its own there.
+        if external.zones.is_own(&parent, zone) {
+            pen.put_empty(&parent);
+        }
+        if external.zones.is_own(&server, zone) {
+            pen.begin(&server);
+            pen.answer_addresses(&server, &addresses);
+            pen.put();
+        }
     }
 }
 

@@ -215,6 +215,7 @@ impl Recovery {
     }
 
     fn listed(&mut self, is_resumable: bool, now: Instant, random: f64) -> Next {
+        self.fruitless_comparisons = 0;
         self.schedule_comparison(now, random);
         self.is_resumable = is_resumable;
         (self.is_watch_kept, self.has_gap) = (false, false);
@@ -271,7 +272,10 @@ impl Recovery {
     fn compared(&mut self, compared: ComparisonResult, now: Instant, random: f64) -> Next {
         self.is_comparing = false;
         match compared {
-            ComparisonResult::Same => self.schedule_comparison(now, random),
+            ComparisonResult::Same => {
+                self.fruitless_comparisons = 0;
+                self.schedule_comparison(now, random);
+            }
             ComparisonResult::Lost(_) => {
                 (self.is_newest_needed, self.has_gap) = (true, true);
                 return self.list_again(now);
@@ -298,7 +302,6 @@ impl Recovery {
     }
 
     fn schedule_comparison(&mut self, now: Instant, random: f64) {
-        self.fruitless_comparisons = 0;
         self.compare_at = now + COMPARE_MIN + (COMPARE_MAX - COMPARE_MIN).mul_f64(random);
     }
 

@@ -286,6 +286,20 @@ fn comparisons_with_the_server() {
         assert!(run.recovery.is_current());
         assert_eq!((run.recovery.compare_at - run.now).as_secs(), secs, "{result:?}");
     }
+    let unclear = || (50, Compared(ComparisonResult::Unclear), Continues);
+    let run = check_live(
+        "a list replaces comparisons without a result",
+        &[
+            (1_800_000, DeadlinePassed, Compares),
+            unclear(),
+            (60_000, DeadlinePassed, Compares),
+            unclear(),
+            (60_000, DeadlinePassed, Compares),
+            (50, Compared(ComparisonResult::Unclear), Cached(0)),
+            (50, LISTED, Continues),
+        ],
+    );
+    assert_eq!(run.recovery.fruitless_comparisons, 0);
     let lost = Compared(ComparisonResult::Lost(1));
     let run = check_live(
         "a change was lost",
