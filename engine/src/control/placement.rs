@@ -65,7 +65,8 @@ impl Placement {
         let load = |shard: &mut PlacedShard| {
             let answers = shard.metrics.answer_count();
             let before = std::mem::replace(&mut shard.answers, answers);
-            CoreLoad { core: shard.core, answers: answers - before }
+            // A thread that hung and was replaced may write the counter once more.
+            CoreLoad { core: shard.core, answers: answers.saturating_sub(before) }
         };
         let loads: Vec<_> = self.shards.iter_mut().map(load).collect();
         let avoided = core_to_avoid(&self.usable, &loads);

@@ -70,7 +70,8 @@ impl KnownObjects {
         let Some(kubernetes) = cluster(plan, slot) else { return };
         let name = zone_text(name);
         let is_below = |zone: &&str| {
-            name == **zone || name.strip_suffix(*zone).is_some_and(|rest| rest.ends_with('.'))
+            let is_around = |rest: &str| *zone == "." || rest.ends_with('.');
+            name == **zone || name.strip_suffix(*zone).is_some_and(is_around)
         };
         let zones = kubernetes.zones.iter().map(|zone| zone.text.as_str());
         let Some(zone) = zones.filter(is_below).max_by_key(|zone| zone.len()) else {
