@@ -672,3 +672,8 @@ pub const PURSUIT_DEPTH_MAX: u8 = 8;
 pub const PURSUIT_STEPS_MAX: usize = 36;
 /// Pursuits in flight per shard. Each has up to 64 KiB for a response.
 pub const PURSUITS_MAX: usize = 1024;
+
+/// The longest delay of `erratic`, which takes the place of longer ones: a response that is late is
+/// a pursuit, which ends within `FORWARD_TIMEOUT`, less a second for a busy machine.
+pub const ERRATIC_DELAY_MAX: Duration = Duration::from_secs(4);
+const _: () = assert!(ERRATIC_DELAY_MAX.as_secs() < FORWARD_TIMEOUT.as_secs());

@@ -4,7 +4,10 @@
 #[path = "corefile/rows.rs"]
 mod rows;
 
+use std::time::Duration;
+
 use engine::plugin::acl::{Acl, AclRule};
+use engine::plugin::erratic::Erratic;
 use engine::plugin::tls::Tls;
 use rows::{check_mistakes, check_warnings};
 
@@ -230,5 +233,72 @@ fn tls_names_its_files() {
     check_warnings(
         ". {\n tls a b\n}",
         &[(2, 2, "'tls' in a block without a zone that begins with `tls://`")],
+    );
+}
+
+/// `amounts`: of `drop`, `truncate` and `delay`.
+fn check_erratic(
+    lines: &str,
+    amounts: (Option<u32>, u32, u32),
+    delay_ms: u64,
+    warnings: &[(usize, usize, &str)],
+) {
+    let config = check_warnings(&format!(". {{\n {lines}\n}}"), warnings);
+    let line = config.blocks[0].line::<Erratic>().expect("its line");
+    let (drop_amount, truncate_amount, delay_amount) = amounts;
+    let delay = Duration::from_millis(delay_ms);
+    let is_large = lines.contains("large");
+    let expected = Erratic { drop_amount, truncate_amount, delay_amount, delay, is_large };
+    assert_eq!(line, &expected, "{lines}");
+}
+
+#[test]
+fn erratic_options() {
+    let check = |lines, amounts, delay_ms| check_erratic(lines, amounts, delay_ms, &[]);
+    check("erratic", (None, 0, 0), 100);
+    check("erratic {\n large\n }", (None, 0, 0), 100);
+    check("erratic {\n drop 0\n truncate +3\n delay 1 4s\n }", (Some(0), 3, 1), 4000);
+    // As in CoreDNS, `drop` without an amount changes nothing.
+    check("erratic {\n drop\n truncate\n delay\n }", (None, 2, 2), 100);
+    // Several lines add up.
+    check(
+        "erratic {\n drop 4\n delay 3 5ms\n }\n erratic {\n drop\n delay 5\n }",
+        (Some(4), 0, 5),
+        100,
+    );
+}
+
+#[test]
+fn erratic_takes_what_coredns_takes() {
+    let check = |lines, amounts, delay_ms, warning| {
+        check_erratic(lines, amounts, delay_ms, &[warning]);
+    };
+    check(
+        "erratic {\n delay 1 4001ms\n }",
+        (None, 0, 1),
+        4000,
+        (3, 10, "a delay of 4.001s is longer than 4s"),
+    );
+    check("erratic {\n delay 1 -5ms\n }", (None, 0, 1), 0, (3, 10, "the delay is negative"));
+    check("erratic now", (None, 0, 0), 100, (2, 10, "'now' is one word too many"));
+}
+
+#[test]
+fn erratic_mistakes() {
+    check_mistakes(
+        ". {\n erratic {\n drop -1\n drop 1 2\n truncate x\n truncate 2147483648\n delay 1 5\n \
+         delay 2ms\n delay 1 2s 3\n delay 1 -5\n large 1\n slow\n }\n}",
+        &[
+            (3, 7, "illegal amount value given \"-1\""),
+            (4, 9, "Wrong argument count or unexpected line ending after '2'"),
+            (5, 11, "strconv.ParseInt: parsing \"x\": invalid syntax"),
+            (6, 11, "strconv.ParseInt: parsing \"2147483648\": value out of range"),
+            (7, 10, "time: missing unit in duration \"5\""),
+            (8, 8, "strconv.ParseInt: parsing \"2ms\": invalid syntax"),
+            (9, 13, "Wrong argument count or unexpected line ending after '3'"),
+            (10, 10, "negative duration \"-5\""),
+            (11, 8, "Wrong argument count or unexpected line ending after '1'"),
+            (12, 2, "unknown property 'slow'"),
+        ],
     );
 }

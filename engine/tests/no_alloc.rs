@@ -113,6 +113,9 @@ fn kinds_of_gates() -> Vec<Vec<u8>> {
     ]
 }
 
+/// It answers what the upstream is not asked for.
+const ERRATIC: &str = "erratic {\ntruncate\n}";
+
 const SMALL: &str = "local\nchaos\nnsid\nwhoami\nminimal\nheader {\nresponse set ra\n}\n\
     acl {\nallow net 10.0.0.0/8 192.0.2.0/24\nblock type NULL\ndrop net 127.0.0.2\n}";
 
@@ -338,6 +341,7 @@ fn main() {
         (away, external),
         (Manner::Answers, steps),
         (Manner::Answers, SMALL),
+        (Manner::Answers, ERRATIC),
         logs,
         rewritten,
         (Manner::Answers, view),
@@ -356,6 +360,9 @@ fn main() {
         let mut kinds = kinds();
         if steps == SMALL {
             kinds.extend(kinds_of_gates());
+        } else if steps == ERRATIC {
+            kinds.push(query("nobody.has.this.in-addr.arpa", 1));
+            kinds.push(query("nobody.has.this.in-addr.arpa", 16));
         } else if steps == external {
             for deliver in rig.fleet.deliveries(TableSlot(1)) {
                 assert!(deliver(Arc::clone(&outside)));

@@ -71,6 +71,8 @@ pub enum GateOutcome {
     Drops,
     /// It looks other names up in this server first.
     Pursues,
+    /// The response comes after a delay.
+    AnswersLate,
     /// The response is SERVFAIL, for this reason.
     Fails(Option<String>),
 }
@@ -115,6 +117,7 @@ impl Decision {
                 Passage::Pass => GateOutcome::Passes,
                 Passage::Answer(..) => GateOutcome::Answers,
                 Passage::Drop => GateOutcome::Drops,
+                Passage::Pursue(pursuit) if pursuit.only_waits() => GateOutcome::AnswersLate,
                 Passage::Pursue(_) => GateOutcome::Pursues,
                 Passage::Fail => {
                     GateOutcome::Fails(exchange.trail.problem.as_deref().map(str::to_owned))

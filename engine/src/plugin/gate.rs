@@ -15,6 +15,7 @@ use super::any;
 use super::autopath::AutopathGate;
 use super::chaos::ChaosAnswers;
 use super::dns64::Dns64Gate;
+use super::erratic::Faults;
 use super::exchange::Exchange;
 use super::header::FlagChange;
 use super::local::LocalNames;
@@ -38,6 +39,7 @@ pub enum Gate {
     Acl(AccessRules),
     Header(FlagChange),
     Template(Arc<TemplateRule>),
+    Erratic(Arc<Faults>),
     Whoami,
 }
 
@@ -60,7 +62,7 @@ pub enum Passage {
     Answer(Stamped, Answerer),
     /// There is no response.
     Drop,
-    /// The response needs look-ups in this server.
+    /// The response needs look-ups in this server, or comes later.
     Pursue(Box<Pursuit>),
     /// The response is SERVFAIL. The trail has the reason.
     Fail,
@@ -80,6 +82,7 @@ impl Gate {
             Self::Chaos(answers) => answers.pass(exchange, message),
             Self::Acl(rules) => rules.pass(exchange, message),
             Self::Header(change) => change.pass(exchange),
+            Self::Erratic(faults) => faults.pass(exchange, message),
             Self::Whoami => whoami::pass(exchange, message),
             Self::Template(rule) => rule.pass(exchange, message),
             Self::Rewrite(rules) => rules.pass(exchange, message),
@@ -99,6 +102,7 @@ impl Gate {
             Self::Acl(_) => "acl",
             Self::Header(_) => "header",
             Self::Template(_) => "template",
+            Self::Erratic(_) => "erratic",
             Self::Whoami => "whoami",
         }
     }
@@ -115,6 +119,7 @@ impl Gate {
             | Self::Chaos(_)
             | Self::Acl(_)
             | Self::Header(_)
+            | Self::Erratic(_)
             | Self::Whoami
             | Self::Template(_) => None,
         }
@@ -132,6 +137,7 @@ impl Gate {
             | Self::Autopath(_)
             | Self::Chaos(_)
             | Self::Header(_)
+            | Self::Erratic(_)
             | Self::Whoami
             | Self::Template(_)
             | Self::Rewrite(_) => true,
@@ -149,9 +155,12 @@ impl Gate {
             Self::Dns64(_) => false,
             // `allows_target` has asked it.
             Self::Acl(_) => false,
-            Self::Any | Self::Autopath(_) | Self::Chaos(_) | Self::Header(_) | Self::Whoami => {
-                false
-            }
+            Self::Any
+            | Self::Autopath(_)
+            | Self::Chaos(_)
+            | Self::Header(_)
+            | Self::Erratic(_)
+            | Self::Whoami => false,
         }
     }
 
@@ -162,6 +171,7 @@ impl Gate {
             | Self::Any
             | Self::Autopath(_)
             | Self::Local(_)
+            | Self::Erratic(_)
             | Self::Whoami
             | Self::Header(_) => false,
             Self::Chaos(_) | Self::Acl(_) | Self::Template(_) | Self::Rewrite(_) => true,
@@ -174,7 +184,9 @@ impl Gate {
     pub fn reads_peer(&self) -> bool {
         match self {
             Self::Dns64(_) | Self::Autopath(_) | Self::Whoami | Self::Acl(_) => true,
-            Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) => false,
+            Self::Any | Self::Local(_) | Self::Chaos(_) | Self::Header(_) | Self::Erratic(_) => {
+                false
+            }
             Self::Rewrite(rules) => rules.reads_peer(),
             Self::Template(rule) => rule.reads_peer(),
         }
@@ -193,8 +205,8 @@ impl Gate {
             Self::Autopath(_) => true,
             // It leaves classes other than IN to the full path.
             Self::Chaos(_) => true,
-            // It is asked after the tables.
-            Self::Whoami => true,
+            // They are asked after the tables.
+            Self::Erratic(_) | Self::Whoami => true,
             // It decides about every query.
             Self::Acl(_) => false,
             // The RD of a response is the query's.

@@ -19,6 +19,7 @@ pub mod debug;
 pub mod directives;
 pub mod dns64;
 pub mod draft;
+pub mod erratic;
 pub mod errors;
 pub mod exchange;
 pub mod file;
@@ -415,7 +416,16 @@ pub const DIRECTIVES: &[Directive] = &[
         },
     ),
     later("grpc", "send queries to upstreams over gRPC"),
-    later("erratic", "wrong answers for tests"),
+    built(
+        "erratic",
+        "dropped, truncated and late responses, for tests of clients",
+        Built {
+            usage: erratic::USAGE,
+            once: false,
+            options: || built_names(erratic::SETTINGS),
+            read: erratic::read,
+        },
+    ),
     built(
         "whoami",
         "the client's own address",

@@ -1,16 +1,18 @@
-//! Pursuits: answers that need several look-ups in this server, one after another. Their steps are
-//! in the plugins' own files.
+//! Pursuits: answers that need several look-ups in this server, one after another, or that come
+//! later. Their steps are in the plugins' own files.
 //!
 //! A step gets the response of the last look-up and says what to look up next, or what to respond.
 //! `responder/pursuit.rs` carries it out. Invariant: a pursuit has at most `PURSUIT_STEPS_MAX`
 //! steps.
 
 use std::fmt;
+use std::time::Duration;
 
 use wire::edit;
 
 use super::autopath::pursuit::AutopathPursuit;
 use super::dns64::Dns64Pursuit;
+use super::erratic::LateResponse;
 use super::exchange::CounterSlot;
 use super::rewrite::CnamePursuit;
 use super::targets::TargetPursuit;
@@ -24,6 +26,7 @@ pub enum Pursuit {
     Autopath(AutopathPursuit),
     Targets(TargetPursuit),
     Cname(CnamePursuit),
+    Erratic(LateResponse),
 }
 
 /// What a pursuit does next.
@@ -31,6 +34,9 @@ pub enum Pursuit {
 pub enum Step {
     Ask(InsideQuestion),
     Respond(Found),
+    /// Take the next step after this time, without a response. Less than `FORWARD_TIMEOUT` for all
+    /// steps together.
+    Wait(Duration),
 }
 
 /// An inside query: a question that this server asks itself, of class IN.
@@ -113,7 +119,7 @@ impl Found {
 }
 
 impl Pursuit {
-    /// The next step. `last`: the response of the last look-up, `None` before the first. It is a
+    /// The next step. `last`: the response of the last look-up, `None` without one. It is a
     /// whole message with a question; SERVFAIL if there was no response.
     pub fn next(&mut self, last: Option<Box<[u8]>>) -> Step {
         match self {
@@ -121,6 +127,16 @@ impl Pursuit {
             Self::Autopath(pursuit) => pursuit.next(last),
             Self::Targets(pursuit) => pursuit.next(last),
             Self::Cname(pursuit) => pursuit.next(last),
+            Self::Erratic(late) => late.next(),
+        }
+    }
+
+    /// Whether its response only comes later, and it looks nothing up.
+    #[must_use]
+    pub const fn only_waits(&self) -> bool {
+        match self {
+            Self::Erratic(_) => true,
+            Self::Dns64(_) | Self::Autopath(_) | Self::Targets(_) | Self::Cname(_) => false,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use wire::answer::OwnedAnswer;
 use wire::header::{HEADER_LEN, QR, Rcode};
 use wire::name::Name;
@@ -105,6 +105,11 @@ async fn walk(
         let question = match pursuit.next(last) {
             Step::Ask(question) => question,
             Step::Respond(found) => return PursuitEnd::Found(found),
+            Step::Wait(delay) => {
+                sleep(delay).await;
+                last = None;
+                continue;
+            }
         };
         last = match look_up(&question, origin, &mut buffer, shared).await {
             LookUpEnd::Response(response) => Some(response),

@@ -58,7 +58,7 @@ impl<'m> Listing<'m> {
         self.put(MessageSection::Additional, owner, record);
     }
 
-    /// `flags`: AA, or none. TC is set if a record did not fit.
+    /// `flags`: of AA and TC. TC is set as well if a record did not fit.
     #[must_use]
     pub fn finish(self, flags: u16, rcode: Rcode) -> Stamped {
         let Self { reply, query, written, .. } = self;

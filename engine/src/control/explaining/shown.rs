@@ -328,6 +328,7 @@ fn gate(outcome: &GateOutcome, question: &OwnedQuestion, asked: &OwnedQuestion) 
         GateOutcome::Answers => "answers".into(),
         GateOutcome::Drops => "drops the query: there is no response".into(),
         GateOutcome::Pursues => "looks other names up first, and answers with the result".into(),
+        GateOutcome::AnswersLate => "answers after a delay".into(),
         GateOutcome::Fails(Some(reason)) => format!("fails: {reason}"),
         GateOutcome::Fails(None) => "fails".into(),
     }

@@ -20,6 +20,13 @@ pub(crate) fn count(word: &Token) -> Result<u32, Refusal> {
     }
 }
 
+/// A whole number of 32 bits. The caller decides about negative ones.
+pub(crate) fn of_32_bits(word: &Token) -> Result<i32, Refusal> {
+    let text = word.text.as_str();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    text.parse().map_err(|_| refusal("ParseInt", text, digits))
+}
+
 /// `digits` differ from `text` by a sign: they show whether a number was only too large.
 fn refusal(function: &str, text: &str, digits: &str) -> Refusal {
     let are_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

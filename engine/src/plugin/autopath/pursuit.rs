@@ -139,6 +139,7 @@ mod tests {
                     last = Some(response(&name, *rcode, *ttl_secs));
                     steps.push(name);
                 }
+                Step::Wait(_) => panic!("a search does not wait"),
                 Step::Respond(found) => {
                     let message = Message::from_octets(&found.message[..]).unwrap();
                     let question = message.first_question().unwrap().qname().to_string();

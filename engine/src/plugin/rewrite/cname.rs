@@ -93,6 +93,10 @@ impl CnamePursuit {
                     self.state = CnameState::AsksForAnswer(Some(pursuit));
                     Step::Ask(question)
                 }
+                Step::Wait(delay) => {
+                    self.state = CnameState::AsksForAnswer(Some(pursuit));
+                    Step::Wait(delay)
+                }
                 Step::Respond(found) => self.follow(self.whole(found)),
             },
             CnameState::AsksForAnswer(None) => match last {
