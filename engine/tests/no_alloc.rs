@@ -229,7 +229,7 @@ fn generations(rig: &mut Rig) -> Vec<Arc<Table>> {
     (0..GENERATION_COUNT as u32).map(|serial| rig.builder.publish(serial + 2)).collect()
 }
 
-fn check_udp(rig: &mut Rig, kinds: &[Vec<u8>]) {
+fn check_udp(rig: &mut Rig, kinds: &[Vec<u8>], row: &str) {
     let tables = generations(rig);
     let deliveries = rig.fleet.deliveries(TableSlot(0));
     let (socket, queries) = (rig.udp(), &rig.queries);
@@ -260,11 +260,11 @@ fn check_udp(rig: &mut Rig, kinds: &[Vec<u8>]) {
     assert_eq!(
         (counted.allocations, counted.deallocations, counted.reallocations),
         (0, 0, 0),
-        "over {QUERY_COUNT} queries: {counted:?}"
+        "over {QUERY_COUNT} queries: {counted:?}; {row}"
     );
 }
 
-fn check_tcp(rig: &Rig, kinds: &[Vec<u8>]) {
+fn check_tcp(rig: &Rig, kinds: &[Vec<u8>], row: &str) {
     let framed: Vec<u8> =
         kinds.iter().filter(|kind| kind.len() > 20).flat_map(|kind| frame(kind)).collect();
     let mut stream = rig.tcp();
@@ -296,7 +296,7 @@ fn check_tcp(rig: &Rig, kinds: &[Vec<u8>]) {
     assert_eq!(
         (counted.allocations, counted.deallocations, counted.reallocations),
         (0, 0, 0),
-        "over TCP: {counted:?}"
+        "over TCP: {counted:?}; {row}"
     );
 }
 
@@ -370,8 +370,9 @@ fn main() {
             kinds.extend(external_kinds());
         }
         let _held = zones(&rig);
-        check_udp(&mut rig, &kinds);
-        check_tcp(&rig, &kinds);
+        let row = format!("{backend:?}, {manner:?}, with these lines:\n{steps}");
+        check_udp(&mut rig, &kinds, &row);
+        check_tcp(&rig, &kinds, &row);
         rig.fleet.stop(PATIENCE);
     }
 }

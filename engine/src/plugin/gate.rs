@@ -1,7 +1,7 @@
 //! Gates: plugins that answer a query themselves, drop it, change its question, or pass it on.
 //! Their rules are in the plugins' own files.
 //!
-//! Invariant: a gate that passes a query on has written no response.
+//! Invariant: a gate that passes a query on, or pursues, has written no response over it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,7 +64,8 @@ pub enum Passage {
     Drop,
     /// The response needs look-ups in this server, or comes later.
     Pursue(Box<Pursuit>),
-    /// The response is SERVFAIL. The trail has the reason.
+    /// The response is SERVFAIL, and `errors` logs it with the reason that is in the trail. For an
+    /// error that is not logged, use `Answer` with `stamp_reject`.
     Fail,
 }
 

@@ -23,6 +23,9 @@ use response::{Expected, Response};
 /// Between a query and its response.
 const ARROW: char = '→';
 
+const NOTHING_FIRST: &str = "a server that is starting gives no response either: have another \
+                             server block answer a query before this one";
+
 /// One file.
 pub struct Scenario {
     pub path: PathBuf,
@@ -126,12 +129,22 @@ impl Scenario {
             "query" | "await" => {
                 let (query, expected) = query_and_response(rest, &body)?;
                 let waits = keyword == "await";
+                if expected.is_nothing && self.is_starting() {
+                    return Err(NOTHING_FIRST.to_owned());
+                }
                 Action::Ask(Box::new(Ask { query, waits, expected, of_coredns: None }))
             }
             other => return Err(format!("unknown word '{other}'")),
         };
         self.steps.push(Step { line, action });
         Ok(())
+    }
+
+    /// Whether no query has been sent since the last `corefile`.
+    fn is_starting(&self) -> bool {
+        let mut steps = self.steps.iter().rev();
+        let last = steps.find(|step| matches!(step.action, Action::Start(_) | Action::Ask(_)));
+        last.is_some_and(|step| matches!(step.action, Action::Start(_)))
     }
 
     /// `coredns: differs — REASON`, and in the next line its response.
@@ -190,4 +203,21 @@ fn sections(text: &str) -> Result<Vec<Section<'_>>, Mistake> {
         }
     }
     Ok(sections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_query_after_a_corefile_gets_a_response() {
+        let check = |text: &str, expected: Option<usize>| {
+            let mistake = Scenario::parse(Path::new("x.scn"), text).err();
+            assert_eq!(mistake.map(|mistake| mistake.line), expected, "{text}");
+        };
+        let (some, none) = ("query a.test A → REFUSED", "query a.test A → nothing");
+        check(&format!("corefile\n{some}\n{none}\n"), None);
+        check(&format!("corefile\nwrite x\n{none}\n"), Some(3));
+        check(&format!("corefile\n{some}\ncorefile\n{none}\n"), Some(4));
+    }
 }
