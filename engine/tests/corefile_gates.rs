@@ -232,7 +232,7 @@ fn tls_names_its_files() {
     );
     check_warnings(
         ". {\n tls a b\n}",
-        &[(2, 2, "'tls' in a block without a zone that begins with `tls://`")],
+        &[(2, 2, "'tls' in a block without a zone that begins with `tls://` or `https://`")],
     );
 }
 
