@@ -523,7 +523,10 @@ pub const STATUS_CHANGES_MAX: usize = 24;
 /// Rows of any other list of the status page, so that a page takes at most some 512 KiB.
 pub const STATUS_ROWS_MAX: usize = 100;
 
-/// Requests for `/explain` that wait for the control plane; a person makes one at a time.
+/// Explanations for `/explain` that are made at a time: each may read all manifests, or a list of
+/// the API server. A person makes one at a time.
+pub const EXPLANATIONS_MAX: usize = 2;
+/// Requests for `/explain` that wait for those.
 pub const EXPLAIN_CALLS_WAITING_MAX: usize = 4;
 
 /// Bytes of an explanation that `explain --server` reads: a response has 64 KiB, and each record of

@@ -159,7 +159,7 @@ async fn start(cli: &Cli, log: &log::LogQueue) -> anyhow::Result<Control> {
     tracing::info!("plugin/reload: Running configuration SHA512 = {}", config.digest);
     Ok(Control {
         server,
-        explain_calls: admin.explain_calls(),
+        explain_calls: explaining::ExplainCalls::new(admin.explain_calls()),
         admin,
         metrics,
         readiness,

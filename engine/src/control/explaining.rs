@@ -15,19 +15,20 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use domain::base::Name as DomainName;
+use engine::admin::ExplainCall;
 use engine::answer::exit::Reports;
 use engine::cli::{Cli, ExplainOptions, Steer};
 use engine::client::ListenerId;
 use engine::config::Config;
 use engine::fleet::{Asker, Backend, Fleet, FleetSettings};
 use engine::io::socket::PortClaim;
-use engine::limits::ERROR_REPORTS_WAITING_MAX;
+use engine::limits::{ERROR_REPORTS_WAITING_MAX, EXPLANATIONS_MAX};
 use engine::metrics::Metrics;
 use engine::plan::Plan;
 use engine::plugin::kubernetes::Kubernetes;
 use engine::question::OwnedQuestion;
 use engine::responder::explaining::{ExplainRequest, Explained, ExplainedOutcome};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use wire::name::Name;
 
 use super::query_log::ListenerAddresses;
@@ -157,6 +158,24 @@ impl Explainer {
             objects.add_to(&mut explanation, &self.plan, &question, &explained.decisions).await;
         }
         Ok(explanation)
+    }
+}
+
+/// Requests for `/explain`, of which `EXPLANATIONS_MAX` are answered at a time.
+pub(crate) struct ExplainCalls {
+    calls: mpsc::Receiver<ExplainCall>,
+    permits: Arc<Semaphore>,
+}
+
+impl ExplainCalls {
+    pub(crate) fn new(calls: mpsc::Receiver<ExplainCall>) -> Self {
+        Self { calls, permits: Arc::new(Semaphore::new(EXPLANATIONS_MAX)) }
+    }
+
+    /// The next one, once it may be answered. The permit is dropped with the answer.
+    pub(crate) async fn next(&mut self) -> Option<(ExplainCall, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+        Some((self.calls.recv().await?, permit))
     }
 }
 

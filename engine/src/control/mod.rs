@@ -53,12 +53,12 @@ use engine::metrics::Metrics;
 use engine::plugin::health::Health;
 use engine::plugin::reload::Reload;
 use k8s_sync::folders::FolderWatcher;
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use base::BASE_CHECK_EVERY;
 use error_log::ErrorLog;
-use explaining::{Explainer, remote};
+use explaining::{ExplainCalls, Explainer, remote};
 use external::ExternalFeed;
 use history::History;
 use hosts::HostsFeed;
@@ -92,7 +92,7 @@ pub(crate) struct Control {
     pub(crate) source: CorefileSource,
     pub(crate) config: Config,
     /// Requests for `/explain`.
-    pub(crate) explain_calls: mpsc::Receiver<ExplainCall>,
+    pub(crate) explain_calls: ExplainCalls,
     /// The folders of the Corefile and its imports.
     pub(crate) folders: FolderWatcher,
     pub(crate) failed_reload: Option<FailedReload>,
@@ -143,8 +143,8 @@ impl Control {
                 () = self.folders.changed() => LoopEvent::Reload(Cause::Change),
                 _ = tick.tick() => LoopEvent::Tick,
                 () = until(self.balance_at) => LoopEvent::Balance,
-                Some(call) = self.explain_calls.recv() => {
-                    self.explain(call);
+                Some((call, permit)) = self.explain_calls.next() => {
+                    self.explain(call, permit);
                     continue;
                 }
             };
@@ -167,10 +167,11 @@ impl Control {
     }
 
     /// Explains an answer in a task of its own, which waits for upstreams and API servers.
-    fn explain(&self, call: ExplainCall) {
+    fn explain(&self, call: ExplainCall, permit: OwnedSemaphorePermit) {
         let ExplainCall { query, answer } = call;
         let explainer = Explainer::new(&self.server, &self.config);
         tokio::spawn(async move {
+            let _permit = permit;
             let explained = match remote::read(&query) {
                 Ok(options) => explainer.explain(&options).await,
                 Err(error) => Err(error),
