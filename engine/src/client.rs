@@ -8,6 +8,9 @@ use std::time::Instant;
 use wire::query::{Edns, Query};
 use wire::reply::{Envelope, MESSAGE_LEN_MAX, UDP_LEN_MAX};
 
+/// Bytes of the length before a message over TCP (RFC 1035, section 4.2.2).
+pub(crate) const LENGTH_LEN: usize = 2;
+
 /// How a query arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {

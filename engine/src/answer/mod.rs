@@ -194,9 +194,7 @@ pub fn seen_by<'s>(
         has_plugins: known.is_some_and(|(_, block)| block.has_plugins),
     });
     let Some((index, block)) = known.filter(|(_, block)| block.has_plugins) else {
-        let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
-        let counted_as = plan.dropped_as(arrival.listener);
-        return Verdict::Reply(Made { counted_as, ..refused });
+        return Verdict::Reply(refuse_unclaimed(plan, arrival, &query, message));
     };
     let Scratch { caches, patterns, trail, texts, metrics, .. } = scratch;
     let counters = PluginCounts { metrics, indexes: &block.counters };
@@ -236,8 +234,7 @@ pub fn seen_by<'s>(
             if is_of_block {
                 return Verdict::Reply(reject_in(block, &exchange.query, Rcode::Refused, message));
             }
-            let refused = refuse(&exchange.query.reject(Rcode::Refused), qtype, message);
-            Verdict::Reply(Made { counted_as: plan.dropped_as(arrival.listener), ..refused })
+            Verdict::Reply(refuse_unclaimed(plan, arrival, &exchange.query, message))
         });
     }
     if exchange.is_changed() {
@@ -474,6 +471,17 @@ fn end_of_chain<'s>(block: &'s Block, query: &Query, message: &mut [u8]) -> Made
 fn reject_in<'s>(block: &'s Block, query: &Query, rcode: Rcode, message: &mut [u8]) -> Made<'s> {
     let stamped = reply::stamp_reject(&query.reject(rcode), message);
     Made::new(block, stamped, query, Answerer::SERVER)
+}
+
+/// REFUSED, counted as a query that no block takes.
+fn refuse_unclaimed(
+    plan: &Plan,
+    arrival: &Arrival,
+    query: &Query,
+    message: &mut [u8],
+) -> Made<'static> {
+    let refused = refuse(&query.reject(Rcode::Refused), query.qtype, message);
+    Made { counted_as: plan.dropped_as(arrival.listener), ..refused }
 }
 
 fn refuse(reject: &Reject, qtype: u16, message: &mut [u8]) -> Made<'static> {

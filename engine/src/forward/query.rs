@@ -8,10 +8,9 @@ use wire::header::{AD, CD, HEADER_LEN, RD, TYPE_OPT};
 use wire::response::Asked;
 
 use super::UpstreamQuestion;
+use crate::client::LENGTH_LEN;
 use crate::limits::UPSTREAM_UDP_LEN;
 
-/// Bytes of the length before a message over TCP (RFC 1035, section 4.2.2).
-const LENGTH_LEN: usize = 2;
 /// DO, in the lower half of OPT's TTL (RFC 6891, section 6.1.4).
 const DNSSEC_OK: u16 = 0x8000;
 

@@ -25,13 +25,11 @@ use super::query::Query;
 use super::settings::Way;
 use super::tls;
 use super::udp::Route;
+use crate::client::LENGTH_LEN;
 use crate::limits::{
     UPSTREAM_CONNECT_TIMEOUT, UPSTREAM_CONNECTIONS_MAX, UPSTREAM_CONNECTIONS_OPENING_MAX,
     UPSTREAM_PIPELINE_MAX, UPSTREAM_READ_LEN,
 };
-
-/// Bytes of the length before each message.
-const LENGTH_LEN: usize = 2;
 
 /// The connections to one upstream.
 #[derive(Debug)]

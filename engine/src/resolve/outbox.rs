@@ -12,13 +12,11 @@ use tokio::sync::Notify;
 use wire::edit;
 use wire::header::{AA, Rcode, TC};
 
+use crate::client::LENGTH_LEN;
 use crate::limits::{
     TCP_KEPT_LEN, TCP_OWED_LEN_MAX, TCP_PENDING_LEN, TCP_PENDING_MAX, TCP_REFUSAL_LEN_MAX,
     TCP_RESPONSE_LEN_MAX,
 };
-
-/// Bytes of the length in front of a message (RFC 1035, section 4.2.2).
-const LENGTH_LEN: usize = 2;
 
 /// Bytes that the connections of one shard owe. A response in flight counts as `TCP_PENDING_LEN`.
 #[derive(Default)]

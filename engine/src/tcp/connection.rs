@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use tokio::time::{Instant as Deadline, timeout_at};
 use wire::reply::MESSAGE_LEN_MAX;
 
-use super::frames::{EMPTY_PLACES, InputEnd, LENGTH_LEN, look_ahead};
+use super::frames::{EMPTY_PLACES, InputEnd, look_ahead};
 use super::output::{OutputPart, others_first};
 use super::recency::Ticket;
 use super::stream::ClientStream;
 use super::{Buffers, TcpShared};
-use crate::client::{Arrival, Family, ListenerId, Packet, Transport};
+use crate::client::{Arrival, Family, LENGTH_LEN, ListenerId, Packet, Transport};
 use crate::limits::TCP_KEPT_LEN;
 use crate::metrics::ShardEvent;
 use crate::plugin::timeouts::Timeouts;

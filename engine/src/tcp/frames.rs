@@ -6,13 +6,10 @@
 use wire::header::HEADER_LEN;
 
 use crate::answer::glance::Glance;
-use crate::client::ListenerId;
+use crate::client::{LENGTH_LEN, ListenerId};
 use crate::io::prefetch::prefetch;
 use crate::limits::LOOK_AHEAD;
 use crate::responder::{FirstLook, Responder};
-
-/// Bytes of the length before each message.
-pub(super) const LENGTH_LEN: usize = 2;
 
 /// Why there is no further message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
